@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: MIT
+# Installs the library, its headers, rdy.pc for pkg-config and rdyConfig.cmake for CMake.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(RDY_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/rdy)
+
+install(TARGETS rdy EXPORT rdyTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY include/rdy DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(EXPORT rdyTargets NAMESPACE rdy:: DESTINATION ${RDY_CMAKE_DIR})
+
+configure_file(cmake/rdy.pc.in rdy.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/rdy.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+configure_file(cmake/rdyConfig.cmake.in rdyConfig.cmake @ONLY)
+write_basic_package_version_file(rdyConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/rdyConfig.cmake ${CMAKE_BINARY_DIR}/rdyConfigVersion.cmake
+        DESTINATION ${RDY_CMAKE_DIR})

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver: one kernel interface (an io_uring or an epoll set), turned into readiness.
+ *
+ * A driver belongs to the thread that opened it. That thread calls rdy_driver_turn(); every other
+ * call that says "any thread" may come from anywhere. Most programs use a runtime (runtime.h),
+ * which owns a driver; this header is for those who have a loop of their own.
+ */
+#ifndef RDY_DRIVER_H
+#define RDY_DRIVER_H
+
+#include <rdy/base.h>
+
+RDY_BEGIN_DECLS
+
+struct rdy_driver;
+
+enum rdy_backend_kind {
+    RDY_BACKEND_AUTO = 0,  /* io_uring where it works, else epoll, with a reason */
+    RDY_BACKEND_URING = 1, /* io_uring or an error */
+    RDY_BACKEND_EPOLL = 2, /* epoll */
+};
+
+/*
+ * Options of a driver. Set size to sizeof(struct rdy_driver_opts) and the rest to zero; zero means
+ * the default. The environment variable RDY_BACKEND (auto, uring, epoll) overrides an AUTO choice.
+ */
+struct rdy_driver_opts {
+    uint32_t size;
+    enum rdy_backend_kind backend;
+    uint32_t events_max;  /* facts taken in one turn; default 1024, at most 65536 */
+    uint32_t entries_max; /* registrations alive at once; default 2^22, at most 2^25 */
+    uint32_t cq_entries;  /* io_uring: completion slots; default 4096, at most 65536 */
+    bool is_embedded;     /* rdy_driver_fd() will be polled by another loop */
+};
+
+/* Counters of one driver since it was opened. All are events, none is a time. */
+struct rdy_driver_stats {
+    uint64_t turns;                  /* completed rdy_driver_turn() calls */
+    uint64_t parks;                  /* turns that asked the kernel to block */
+    uint64_t unparks;                /* wakes that reached the kernel */
+    uint64_t unparks_coalesced;      /* wakes that needed no system call */
+    uint64_t registered;             /* successful registrations */
+    uint64_t deregistered;           /* entries given back */
+    uint64_t ready_events;           /* facts with readiness that reached a live entry */
+    uint64_t waker_calls;            /* wakers run for readiness */
+    uint64_t system_calls;           /* made by the backend: waits, submits, controls, wakes */
+    uint64_t rearms;                 /* polls the kernel ended and the driver armed again */
+    uint64_t overflows;              /* re-arms made because the completion queue was full */
+    uint64_t stale_clears;           /* clears that came too late and changed nothing */
+    uint64_t facts_for_closed_entry; /* events for an entry that was closed (harmless) */
+    uint64_t spurious_wakes;         /* waits that ended with no readiness left */
+    uint64_t sets_after_shutdown;    /* readiness for an entry that is shut down */
+    uint64_t interrupted_waits;      /* waits that a signal ended */
+    uint64_t arm_retries;            /* arms put off because the kernel had no room */
+    uint64_t arm_failures;           /* arms refused for good after rdy_register() returned */
+    uint64_t unpollable_files;       /* found unpollable after rdy_register() returned */
+    uint64_t stale_tokens;           /* tokens of the past that were refused */
+    uint64_t backend_moves;          /* moves from a lost io_uring to epoll */
+    uint64_t entries_live;           /* gauge: entries in use now */
+    uint64_t cancels_pending;        /* gauge: entries whose last fact has not come */
+};
+
+/**
+ * rdy_driver_open() - open a driver for the calling thread
+ * @out:  receives the driver, owned by the caller; free it with rdy_driver_close()
+ * @opts: borrowed; NULL for defaults
+ *
+ * Context: the calling thread becomes the driver's thread.
+ * Return:  0, or -errno with nothing kept.
+ * Errors:  -EINVAL an option is out of range, or RDY_BACKEND names no backend;
+ *          -ENOMEM; -EMFILE; and with a forced backend the errno that it failed with.
+ */
+RDY_API RDY_NODISCARD int rdy_driver_open(struct rdy_driver **out,
+                                          const struct rdy_driver_opts *opts);
+
+/**
+ * rdy_driver_close() - shut down if need be, drain the kernel side, free everything
+ * @driver: taken; NULL is fine. Registrations that are still live end here: their waiters are
+ *          woken, handles to them must not be used again. Their files stay open.
+ *
+ * In a forked child it closes and frees the child's copies, and leaves the parent's driver.
+ *
+ * Context: the driver's thread, not from within a waker; or any thread once that one has ended.
+ */
+RDY_API void rdy_driver_close(struct rdy_driver *driver);
+
+/**
+ * rdy_driver_turn() - one round: wait, turn completions into readiness, run wakers
+ * @driver:     borrowed
+ * @timeout_ns: how long to block: 0 never, negative without limit. Never returns early for
+ *              rounding; epoll kernels before 5.11 round up to a millisecond.
+ *
+ * Makes one system call when nothing has to be armed or cancelled: the wait. A signal ends the
+ * wait, not the turn's contract: the result is then a count, never -EINTR.
+ *
+ * Context: the driver's thread.
+ * Return:  the number of events that reached registrations, or -errno.
+ * Errors:  -EPERM another thread's driver; -EOWNERDEAD called in a forked child; -EDEADLK called by
+ *          a waker that a turn runs; -ESHUTDOWN after rdy_driver_shutdown(); any other is the
+ *          backend's death, returned by every later turn.
+ */
+RDY_API RDY_NODISCARD int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns);
+
+/**
+ * rdy_driver_unpark() - end the current or the next blocking turn
+ * @driver: borrowed; must not be closed meanwhile
+ *
+ * Many calls before a turn count as one; no system call is made while the driver is not blocked.
+ *
+ * Context: any thread, and signal handlers.
+ */
+RDY_API void rdy_driver_unpark(struct rdy_driver *driver);
+
+/**
+ * rdy_driver_shutdown() - end the readiness of every registration
+ * @driver: borrowed
+ *
+ * Each live entry gets the shutdown mark and every waiter is woken; a registration that races
+ * with this either fails with -ESHUTDOWN or is woken. Calling it twice is calling it once.
+ *
+ * Context: the driver's thread.
+ * Return:  0, -EPERM, or -EOWNERDEAD.
+ */
+RDY_API int rdy_driver_shutdown(struct rdy_driver *driver);
+
+/**
+ * rdy_driver_fd() - a descriptor that polls readable when a turn would find something
+ * @driver: borrowed; opened with is_embedded set
+ *
+ * For those who drive rdy inside another loop: when the descriptor is readable, call
+ * rdy_driver_turn(driver, 0). It becomes readable also when a registration was made, given back or
+ * closed since, as the kernel may be told of that in a turn only. An embedded driver does not move
+ * to epoll when its ring is lost, for this descriptor would change: its turns fail.
+ *
+ * Context: any thread. The descriptor is borrowed: do not read it, do not close it.
+ * Return:  the descriptor, or -EINVAL if the driver was not opened for embedding.
+ */
+RDY_API RDY_NODISCARD int rdy_driver_fd(const struct rdy_driver *driver);
+
+/* "io_uring" or "epoll" (or the name of a test's backend). Static storage; any thread. */
+RDY_API const char *rdy_driver_backend_name(const struct rdy_driver *driver);
+
+/* Why this backend was chosen, in a sentence. Lives as long as @driver; the driver's thread. */
+RDY_API const char *rdy_driver_backend_reason(const struct rdy_driver *driver);
+
+/**
+ * rdy_driver_read_stats() - a snapshot of the counters
+ * @driver: borrowed
+ * @stats:  borrowed; overwritten
+ *
+ * Context: any thread; each counter is whole, the set is not one instant.
+ */
+RDY_API void rdy_driver_read_stats(const struct rdy_driver *driver, struct rdy_driver_stats *stats);
+
+/* Bytes that one registration takes in the engine, and the line size that it is padded for. */
+RDY_API size_t rdy_entry_size(void);
+RDY_API size_t rdy_cache_line_size(void);
+
+/* One line of the capability report: what was looked for, whether it is there, and why not. */
+struct rdy_capability {
+    const char *name;
+    bool is_present;
+    char why[96];
+};
+
+/* What probing found on this machine, for `rdy info` and for bug reports. */
+struct rdy_probe_report {
+    uint32_t size;    /* set by the caller to sizeof(struct rdy_probe_report) */
+    int uring_result; /* 0 if io_uring can carry the engine, else -errno */
+    char auto_backend[16];
+    char auto_reason[160];
+    uint32_t capabilities_count;
+    struct rdy_capability capabilities[32];
+};
+
+/**
+ * rdy_probe() - find out what an AUTO driver would run on, and why
+ * @report: borrowed; size set by the caller, the rest overwritten
+ *
+ * Opens and closes what it needs. The kernel takes a closed ring apart a little later, and may
+ * interrupt a blocking call of this thread once while it does (EINTR without a signal).
+ *
+ * Context: any thread; takes up to a few milliseconds.
+ * Return:  0, or -EINVAL for a size this library does not know.
+ */
+RDY_API RDY_NODISCARD int rdy_probe(struct rdy_probe_report *report);
+
+RDY_END_DECLS
+
+#endif

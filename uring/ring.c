@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Submitting, waiting and draining: every io_uring_enter() of the engine is in this file.
+ *
+ * Ours rather than liburing's, because 2.3 cannot pass NO_IOWAIT (without which an idle loop shows
+ * as a machine that waits for its disk) and because one call must submit and wait. What enter
+ * returns is a trap: with anything submitted it returns that number, and a signal or the timeout
+ * goes unmentioned. So nothing is concluded from it but "dead" or "go and look".
+ */
+#include "engine/base.h"
+
+#ifndef RDY_NO_URING
+
+#include "uring/ring.h"
+
+/* How long to wait before asking a kernel again that had no memory for a request. */
+#define RETRY_NS RDY_NS_PER_MS
+
+#define DRAIN_ROUNDS_MAX 64
+#define DRAIN_WAIT_NS    (50 * RDY_NS_PER_MS)
+
+/* Even low word: no token, whose generation is odd. */
+#define DRAIN_USER_DATA UINT64_C(0xfffffffe00000000)
+
+/* Makes what is queued visible to the kernel; returns how much it has not taken. */
+static uint32_t ring_flush(struct rdy_ring *ring)
+{
+    struct io_uring_sq *sq = &ring->uring.sq;
+
+    if (sq->sqe_head != sq->sqe_tail) {
+        sq->sqe_head = sq->sqe_tail;
+        /* Release: pairs with the kernel's acquire of the tail, before it reads the SQEs. */
+        io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+    }
+    return sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
+}
+
+/*
+ * A full completion queue leaves the rest in the kernel, and the next enter brings it. Such
+ * completions end multishot polls that have done nothing wrong, so where they are is remembered:
+ * "pending before the enter" means that all it brought may be of them.
+ */
+static void ring_note_overflow(struct rdy_ring *ring, bool was_overflowing)
+{
+    if (was_overflowing) {
+        ring->is_after_overflow = true;
+        ring->overflow_tail = io_uring_smp_load_acquire(ring->uring.cq.ktail);
+    } else if (ring->is_after_overflow && !rdy_ring_is_overflow(ring, 0)) {
+        ring->is_after_overflow = false;
+    }
+}
+
+static bool ring_is_overflowing(const struct rdy_ring *ring)
+{
+    return (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
+}
+
+static int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags, uint32_t wait_for,
+                      int64_t timeout_ns)
+{
+    struct __kernel_timespec ts;
+    struct io_uring_getevents_arg arg = {0};
+    bool was_overflowing = ring_is_overflowing(ring);
+    void *arg_ptr = NULL;
+    size_t arg_len = 0;
+    int rc;
+
+    flags |= ring->enter_flags;
+    if (wait_for > 0 && timeout_ns >= 0) {
+        ts.tv_sec = timeout_ns / RDY_NS_PER_S;
+        ts.tv_nsec = timeout_ns % RDY_NS_PER_S;
+        arg.ts = (uint64_t)(uintptr_t)&ts;
+        arg_ptr = &arg;
+        arg_len = sizeof(arg);
+        flags |= IORING_ENTER_EXT_ARG;
+    }
+    rdy_a64_bump(&ring->backend->system_calls, 1);
+    rc = io_uring_enter2((uint32_t)ring->uring.ring_fd, submit, wait_for, flags, arg_ptr, arg_len);
+    ring_note_overflow(ring, was_overflowing);
+    return rc;
+}
+
+/* Submits without waiting; stops when the kernel takes no more. */
+static void ring_submit(struct rdy_ring *ring)
+{
+    uint32_t queued = ring_flush(ring);
+
+    while (queued > 0) {
+        if (ring_enter(ring, queued, 0, 0, 0) <= 0)
+            return;
+        queued = ring_flush(ring);
+    }
+}
+
+struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+    if (rdy_unlikely(!sqe)) {
+        ring_submit(ring);
+        sqe = io_uring_get_sqe(&ring->uring);
+    }
+    return sqe;
+}
+
+/* One enter for all, or a few where a kernel before 5.18 stops behind each bad request. */
+static int ring_submit_and_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
+{
+    for (;;) {
+        uint32_t queued = ring_flush(ring);
+        uint32_t ready = rdy_ring_ready(ring);
+        uint32_t flags = ready < wanted ? IORING_ENTER_GETEVENTS : 0;
+        uint32_t wait_for = ready == 0 && timeout_ns != 0 ? 1 : 0;
+        int rc;
+
+        if (queued == 0 && flags == 0)
+            return 0;
+        rc = ring_enter(ring, queued, flags, wait_for, timeout_ns);
+        if (rc <= 0 || (uint32_t)rc >= queued)
+            return rc;
+    }
+}
+
+int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
+{
+    int rc = ring_submit_and_wait(ring, timeout_ns, wanted);
+
+    /* No memory for a request, or (before 5.19) a backlog of completions: wait a little. */
+    if ((rc == -EAGAIN || rc == -EBUSY) && rdy_ring_ready(ring) == 0) {
+        if (timeout_ns < 0 || timeout_ns > RETRY_NS)
+            timeout_ns = RETRY_NS;
+        rc = ring_enter(ring, 0, IORING_ENTER_GETEVENTS, timeout_ns > 0 ? 1 : 0, timeout_ns);
+    }
+    /*
+     * All else is death: -EBADR (the kernel dropped completions for want of memory, and cannot say
+     * whose), -EPERM and -ENOSYS (a filter came after us), -EOWNERDEAD, -EEXIST (not our thread).
+     */
+    if (rc == -EINTR)
+        rdy_a64_bump(&ring->backend->interruptions, 1);
+    if (rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY)
+        return 0;
+    return rc;
+}
+
+struct drain {
+    bool is_answered; /* the cancel's own completion came: */
+    int cancelled;    /* so many requests were found, or -errno */
+    uint32_t finals;  /* last completions of requests seen so far */
+};
+
+/* Takes all completions there are, waiting for @wait_for of them; false if none came. */
+static bool ring_collect(struct rdy_ring *ring, struct drain *drain, uint32_t wait_for)
+{
+    uint32_t queued = ring_flush(ring);
+    uint32_t ready;
+    int rc;
+
+    rc = ring_enter(ring, queued, IORING_ENTER_GETEVENTS, wait_for, DRAIN_WAIT_NS);
+    ready = rdy_ring_ready(ring);
+    for (uint32_t i = 0; i < ready; i++) {
+        const struct io_uring_cqe *cqe = rdy_ring_cqe(ring, i);
+
+        if (cqe->user_data == DRAIN_USER_DATA) {
+            drain->is_answered = true;
+            drain->cancelled = cqe->res;
+        } else if (!(cqe->flags & IORING_CQE_F_MORE)) {
+            drain->finals++;
+        }
+    }
+    io_uring_cq_advance(&ring->uring, ready);
+    return ready > 0 || rc > 0 || rc == -EINTR;
+}
+
+/*
+ * Leaving it to the ring's exit would do the same some milliseconds later, out of our sight: a
+ * listener's port would still be taken when close() has returned. Kernels before 5.19 do not know
+ * CANCEL_ANY, answer -EINVAL, and leave it at that.
+ */
+void rdy_ring_drain(struct rdy_ring *ring)
+{
+    for (int round = 0; round < DRAIN_ROUNDS_MAX; round++) {
+        struct io_uring_sqe *sqe = rdy_ring_sqe(ring);
+        struct drain drain = {.is_answered = false};
+        bool is_moving = true;
+
+        if (!sqe)
+            return;
+        io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
+        sqe->user_data = DRAIN_USER_DATA;
+
+        while (!drain.is_answered && is_moving)
+            is_moving = ring_collect(ring, &drain, 1);
+        if (!drain.is_answered || drain.cancelled <= 0)
+            return;
+        while (is_moving && drain.finals < (uint32_t)drain.cancelled)
+            is_moving = ring_collect(ring, &drain, (uint32_t)drain.cancelled - drain.finals);
+    }
+}
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver's life: open, turn, unpark, shutdown, close.
+ *
+ * Parking is a handshake over one atomic (AWAKE, PARKED, NOTIFIED). The driver publishes PARKED,
+ * then looks at its inbox once more, then blocks; whoever puts something into the inbox first puts
+ * it there, then swaps in NOTIFIED, and makes the system call only if it took PARKED out. All four
+ * steps are sequentially consistent, so one of the two sees the other and no wake-up is lost.
+ */
+#include "engine/driver.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/choice.h"
+
+#define EVENTS_DEFAULT  1024u
+#define EVENTS_LIMIT    65536u
+#define ENTRIES_DEFAULT (1u << 22)
+#define ENTRIES_LIMIT   RDY_TOKEN_SLOTS_MAX
+#define CQ_DEFAULT      4096u
+#define CQ_LIMIT        65536u
+
+/* How many forks lie between this process and the one that loaded us. */
+static struct rdy_a32 fork_epoch;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void fork_in_child(void)
+{
+    (void)rdy_a32_add_seq_cst(&fork_epoch, 1);
+}
+
+static void fork_watch(void)
+{
+    /* Without it a child is not told apart; its calls then fail as the kernel has them fail. */
+    (void)pthread_atfork(NULL, NULL, fork_in_child);
+}
+
+bool rdy_driver_is_forked(const struct rdy_driver *driver)
+{
+    return rdy_a32_load_relaxed(&fork_epoch) != driver->fork_epoch;
+}
+
+bool rdy_driver_is_own_thread(const struct rdy_driver *driver)
+{
+    return rdy_sys_thread_id() == driver->thread_id;
+}
+
+void rdy_driver_count_spurious_wake(struct rdy_driver *driver)
+{
+    (void)rdy_a64_add_relaxed(&driver->any.spurious_wakes, 1);
+}
+
+/* Copies what the caller knows of the options, fills the defaults in. */
+static int read_opts(struct rdy_driver_opts *opts, const struct rdy_driver_opts *given)
+{
+    *opts = (struct rdy_driver_opts){.size = sizeof(*opts)};
+    if (given) {
+        if (given->size != sizeof(*opts))
+            return -EINVAL;
+        *opts = *given;
+    }
+    if (opts->events_max == 0)
+        opts->events_max = EVENTS_DEFAULT;
+    if (opts->entries_max == 0)
+        opts->entries_max = ENTRIES_DEFAULT;
+    if (opts->cq_entries == 0)
+        opts->cq_entries = CQ_DEFAULT;
+    if (opts->events_max > EVENTS_LIMIT || opts->entries_max > ENTRIES_LIMIT ||
+        opts->cq_entries > CQ_LIMIT)
+        return -EINVAL;
+    if (opts->backend != RDY_BACKEND_AUTO && opts->backend != RDY_BACKEND_URING &&
+        opts->backend != RDY_BACKEND_EPOLL)
+        return -EINVAL;
+    return 0;
+}
+
+static int open_backend(struct rdy_driver *driver, const struct rdy_backend_ops *ops)
+{
+    struct rdy_backend_opts opts = {
+        .events_max = driver->opts.events_max,
+        .cq_entries = driver->opts.cq_entries,
+        .is_embedded = driver->opts.is_embedded,
+    };
+    struct rdy_backend *backend = NULL;
+    int rc = ops->open(&backend, &opts, driver->reason, sizeof(driver->reason));
+
+    if (rc == 0) {
+        rdy_assert(backend && backend->ops == ops);
+        /*
+         * Not just a release: in a move, the look at wakers_inside that follows must come after it,
+         * or a waker could have counted itself in unseen and still hold the old backend.
+         */
+        (void)rdy_aptr_swap_seq_cst(&driver->backend, backend);
+        /* Release: who sees what it can do finds it in place. Pairs with rdy_driver_ops(). */
+        rdy_aptr_store_release(&driver->ops, (void *)(uintptr_t)ops);
+    }
+    return rc;
+}
+
+static int open_slab(struct rdy_driver *driver)
+{
+    struct rdy_slab_opts opts = {
+        .item_size = sizeof(struct rdy_scheduled_io),
+        .item_align = RDY_CACHE_LINE,
+        .items_max = driver->opts.entries_max,
+    };
+
+    return rdy_slab_open(&driver->set.slab, &opts);
+}
+
+static struct rdy_driver *driver_alloc(void)
+{
+    struct rdy_driver *driver = NULL;
+
+    if (posix_memalign((void **)&driver, RDY_CACHE_LINE, sizeof(*driver)) != 0)
+        return NULL;
+    memset(driver, 0, sizeof(*driver));
+    return driver;
+}
+
+int rdy_driver_open_with(struct rdy_driver **out, const struct rdy_driver_opts *given,
+                         const struct rdy_backend_ops *ops)
+{
+    struct rdy_driver *driver = driver_alloc();
+    int rc;
+
+    if (!driver)
+        return -ENOMEM;
+    (void)pthread_once(&fork_once, fork_watch);
+    rc = read_opts(&driver->opts, given);
+    if (rc < 0)
+        goto free_driver;
+    driver->events_max = driver->opts.events_max;
+    driver->is_embedded = driver->opts.is_embedded;
+    driver->fork_epoch = rdy_a32_load_relaxed(&fork_epoch);
+    driver->thread_id = rdy_sys_thread_id();
+
+    rc = -ENOMEM;
+    driver->facts = calloc(driver->events_max, sizeof(*driver->facts));
+    if (!driver->facts)
+        goto free_driver;
+    rc = open_slab(driver);
+    if (rc < 0)
+        goto free_facts;
+    rc = open_backend(driver, ops);
+    if (rc < 0)
+        goto close_slab;
+    *out = driver;
+    return 0;
+
+close_slab:
+    rdy_slab_close(driver->set.slab);
+free_facts:
+    free(driver->facts);
+free_driver:
+    free(driver);
+    return rc;
+}
+
+int rdy_driver_open(struct rdy_driver **out, const struct rdy_driver_opts *given)
+{
+    const struct rdy_backend_ops *ops = NULL;
+    struct rdy_driver_opts opts;
+    bool may_fall_back;
+    char reason[sizeof((*out)->reason)];
+    int rc = read_opts(&opts, given);
+
+    if (rc < 0)
+        return rc;
+    rc = rdy_choose_backend(opts.backend, &ops, reason, sizeof(reason));
+    if (rc < 0)
+        return rc;
+    may_fall_back = opts.backend == RDY_BACKEND_AUTO && ops != rdy_backend_epoll &&
+                    rdy_backend_epoll && !rdy_choice_is_forced();
+    rc = rdy_driver_open_with(out, given, ops);
+    /* The probe passed, but this ring did not: locked memory may have run out in between. */
+    if (rc < 0 && may_fall_back) {
+        (void)snprintf(reason, sizeof(reason),
+                       "io_uring works here, but not for one more driver: %s", strerror(-rc));
+        rc = rdy_driver_open_with(out, given, rdy_backend_epoll);
+    }
+    if (rc < 0)
+        return rc;
+    /* Not where another loop polls our descriptor: it would be gone without that loop's knowing. */
+    (*out)->may_move = may_fall_back && !opts.is_embedded;
+    memcpy((*out)->reason, reason, sizeof(reason));
+    return 0;
+}
+
+/* Ends the blocking wait that was seen. Signal-safe; holds off a move to another backend. */
+static void wake_backend(struct rdy_driver *driver)
+{
+    struct rdy_backend *backend;
+
+    (void)rdy_a32_add_seq_cst(&driver->wakers_inside, 1);
+    backend = rdy_aptr_load_seq_cst(&driver->backend);
+    if (backend)
+        backend->ops->wake(backend);
+    (void)rdy_a32_add_seq_cst(&driver->wakers_inside, UINT32_MAX); /* minus one */
+}
+
+void rdy_driver_unpark(struct rdy_driver *driver)
+{
+    uint32_t was;
+
+    if (rdy_driver_is_forked(driver))
+        return;
+    was = rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_NOTIFIED);
+    if (was == RDY_PARK_PARKED || (driver->is_embedded && was == RDY_PARK_AWAKE)) {
+        (void)rdy_a64_add_relaxed(&driver->any.unparks, 1);
+        wake_backend(driver);
+    } else {
+        (void)rdy_a64_add_relaxed(&driver->any.unparks_coalesced, 1);
+    }
+}
+
+void rdy_driver_call_again(struct rdy_driver *driver)
+{
+    if (rdy_likely(!driver->is_embedded) || driver->is_dispatching ||
+        rdy_driver_arms_anywhere(driver))
+        return;
+    if (driver->has_asked || rdy_aptr_load_relaxed(&driver->inbox))
+        rdy_driver_unpark(driver);
+}
+
+/* Publishes that we are about to block; the timeout to use, 0 if there is work already. */
+static int64_t park_begin(struct rdy_driver *driver, int64_t timeout_ns)
+{
+    uint32_t seen = RDY_PARK_AWAKE;
+
+    if (timeout_ns == 0)
+        return 0;
+    if (!rdy_a32_cas_seq_cst(&driver->park, &seen, RDY_PARK_PARKED)) {
+        rdy_assert(seen == RDY_PARK_NOTIFIED);
+        return 0;
+    }
+    if (rdy_aptr_load_seq_cst(&driver->inbox))
+        return 0;
+    rdy_a64_bump(&driver->count.parks, 1);
+    return timeout_ns;
+}
+
+static void park_end(struct rdy_driver *driver, int64_t timeout_ns)
+{
+    if (timeout_ns != 0 || driver->is_embedded)
+        (void)rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE);
+}
+
+/* 0 if this thread may turn the driver now. */
+static int check_owner(const struct rdy_driver *driver)
+{
+    if (rdy_unlikely(rdy_driver_is_forked(driver)))
+        return -EOWNERDEAD;
+    if (rdy_unlikely(!rdy_driver_is_own_thread(driver)))
+        return -EPERM;
+    return 0;
+}
+
+int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
+{
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+    int rc = check_owner(driver);
+
+    if (rdy_unlikely(rc < 0))
+        return rc;
+    if (rdy_unlikely(driver->is_dispatching))
+        return -EDEADLK;
+    driver->turn++;
+    rdy_driver_drain_inbox(driver);
+    if (rdy_unlikely(driver->is_shut))
+        return -ESHUTDOWN;
+    if (rdy_unlikely(driver->death != 0))
+        return driver->death;
+
+    driver->has_asked = false;
+    rc = backend->ops->wait(backend, park_begin(driver, timeout_ns), driver->facts,
+                            driver->events_max);
+    park_end(driver, timeout_ns);
+    rdy_a64_bump(&driver->count.turns, 1);
+    if (rdy_unlikely(rc < 0))
+        return rdy_driver_survive(driver, rc);
+    rc = rdy_driver_dispatch(driver, (uint32_t)rc);
+    rdy_driver_call_again(driver);
+    return rc;
+}
+
+static void shut_down(struct rdy_driver *driver)
+{
+    if (driver->is_shut)
+        return;
+    driver->is_shut = true;
+    rdy_driver_end_all(driver, -ESHUTDOWN);
+}
+
+int rdy_driver_shutdown(struct rdy_driver *driver)
+{
+    int rc = check_owner(driver);
+
+    if (rc < 0)
+        return rc;
+    if (driver->is_shut)
+        return 0;
+    shut_down(driver);
+    /* From within a waker the kernel side is drained by close(); the entries are ended all the
+     * same. */
+    if (!driver->is_dispatching && driver->death == 0)
+        rdy_driver_quiesce(driver);
+    return 0;
+}
+
+/* Closes the descriptors that were handed to us and whose last fact never came. */
+static void close_leaving(struct rdy_driver *driver)
+{
+    struct rdy_scheduled_io *io;
+    uint32_t slot = 0;
+
+    while ((io = rdy_slab_next_live(driver->set.slab, &slot))) {
+        if (io->is_fd_ours)
+            (void)rdy_sys_close(io->fd);
+    }
+}
+
+void rdy_driver_close(struct rdy_driver *driver)
+{
+    struct rdy_backend *backend;
+
+    if (!driver)
+        return;
+    rdy_assert(!driver->is_dispatching);
+    backend = rdy_driver_backend(driver);
+    if (!rdy_driver_is_forked(driver)) {
+        shut_down(driver);
+        rdy_driver_drain_inbox(driver);
+        /* What came after the shutdown may have armed cancels; let the kernel finish. */
+        if (rdy_driver_is_own_thread(driver) && driver->death == 0)
+            rdy_driver_quiesce(driver);
+    }
+    backend->ops->close(backend); /* in a forked child: its copies of the descriptors */
+    if (!rdy_driver_is_forked(driver))
+        close_leaving(driver);
+    rdy_slab_close(driver->set.slab);
+    free(driver->facts);
+    free(driver);
+}
+
+int rdy_driver_swap_backend(struct rdy_driver *driver, int error)
+{
+    struct rdy_backend *old = rdy_driver_backend(driver);
+    int rc;
+
+    if (!rdy_backend_epoll || old->ops == rdy_backend_epoll)
+        return error;
+    rc = open_backend(driver, rdy_backend_epoll);
+    if (rc < 0)
+        return error;
+    /* Nobody new can reach the old one; those who are inside have one system call to make. */
+    while (rdy_a32_load_seq_cst(&driver->wakers_inside) != 0)
+        rdy_sys_cpu_relax();
+    rdy_a64_bump(&driver->system_calls_moved, rdy_a64_load_relaxed(&old->system_calls));
+    rdy_a64_bump(&rdy_driver_backend(driver)->interruptions,
+                 rdy_a64_load_relaxed(&old->interruptions));
+    old->ops->close(old);
+    (void)snprintf(driver->reason, sizeof(driver->reason),
+                   "moved from io_uring, which stopped working: %s", strerror(-error));
+    return 0;
+}
+
+int rdy_driver_fd(const struct rdy_driver *driver)
+{
+    const struct rdy_backend *backend = rdy_driver_backend(driver);
+
+    return driver->is_embedded ? backend->ops->fd(backend) : -EINVAL;
+}
+
+const char *rdy_driver_backend_name(const struct rdy_driver *driver)
+{
+    return rdy_driver_ops(driver)->name;
+}
+
+const char *rdy_driver_backend_reason(const struct rdy_driver *driver)
+{
+    return driver->reason;
+}
+
+size_t rdy_entry_size(void)
+{
+    return sizeof(struct rdy_scheduled_io);
+}
+
+size_t rdy_cache_line_size(void)
+{
+    return RDY_CACHE_LINE;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A backend for tests, in the test's own memory: it can be told what to say,
+ * and asked what it was told.
+ *
+ * Scripted, it says what the test queued: facts by descriptor or by raw token,
+ * last facts now, later, in another order, or never, refusals, and its own
+ * death. In truth mode it asks poll(2) about the real files and reports what
+ * changed, either just the new bits, as a ring does, or the whole state, as
+ * epoll does; so a scenario on real sockets runs on it as on the real ones.
+ * poll(2) shows levels: new data is an edge only if a wait saw the file drained
+ * in between.
+ *
+ * A fake is locked, so that arms, disarms and pushes may come from any thread.
+ */
+#ifndef RDY_TESTS_FAKE_BACKEND_H
+#define RDY_TESTS_FAKE_BACKEND_H
+
+#include <pthread.h>
+
+#include "engine/backend.h"
+
+#define FAKE_WATCHES_MAX 256
+#define FAKE_FACTS_MAX   1024
+
+struct fake_watch {
+    int fd;
+    uint64_t token;
+    uint32_t events;
+    uint32_t seen; /* truth mode: what poll(2) said last */
+    bool is_cancelled;
+};
+
+struct fake_queue {
+    uint32_t count;
+    struct rdy_fact fact[FAKE_FACTS_MAX];
+};
+
+struct fake {
+    struct rdy_backend backend; /* first: the engine sees this */
+    struct rdy_backend_ops ops; /* this fake's own, so that its capabilities can be chosen */
+    pthread_mutex_t lock;
+    int wake_fd;
+    bool is_truth;
+    bool is_open;
+
+    /* What the test sets. */
+    bool is_blocking;    /* scripted: a wait with nothing to say blocks as long as it
+                       may */
+    bool is_withholding; /* keep the last facts of disarms until fake_let_go() */
+    int arm_error;       /* the next arm_errors arms are refused with it */
+    uint32_t arm_errors;
+    int disarm_error;
+    uint32_t disarm_errors;
+    int wait_error; /* every wait from now on fails with it */
+    int open_error;
+
+    /* What the test reads. */
+    uint32_t arms; /* that were accepted */
+    uint32_t disarms;
+    uint32_t waits;
+    uint32_t wakes;
+    uint32_t watches_count;
+    int64_t timeout_ns; /* of the latest wait */
+
+    struct fake_watch watch[FAKE_WATCHES_MAX];
+    struct fake_queue due;      /* what the next wait says */
+    struct fake_queue withheld; /* last facts of disarms */
+};
+
+/* A scripted fake with RDY_BACKEND_* @capabilities. */
+void fake_init(struct fake *fake, uint32_t capabilities);
+
+/* A fake that reports what poll(2) sees; @is_whole: the whole state rather than
+ * what is new. */
+void fake_init_truth(struct fake *fake, bool is_whole);
+
+/* Opens a driver on @fake, which must outlive it. @opts may be NULL. */
+int fake_driver_open(struct fake *fake, const struct rdy_driver_opts *opts,
+                     struct rdy_driver **driver);
+
+/* The present token of a watched descriptor; the test fails if it is not
+ * watched. */
+uint64_t fake_token(struct fake *fake, int fd);
+
+/* Queues @events for a watched descriptor. */
+void fake_push(struct fake *fake, int fd, uint32_t events);
+
+/* Queues a fact with RDY_FACT_* @flags and a result for a watched descriptor.
+ */
+void fake_push_end(struct fake *fake, int fd, uint32_t events, int result, uint32_t flags);
+
+/* Queues any fact, for instance of a token of the past. */
+void fake_push_raw(struct fake *fake, uint64_t token, uint32_t events, int result, uint32_t flags);
+
+/* Hands out the withheld last facts, latest first if @is_reversed. */
+void fake_let_go(struct fake *fake, bool is_reversed);
+
+#endif

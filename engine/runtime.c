@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runtime: runs tasks, turns the driver, fires timers, on one thread.
+ *
+ * A round is: take in the tasks that other threads woke, poll at most event_interval tasks, turn
+ * the driver, requeue what was deferred, fire timers. The turn blocks only if nothing can run, and
+ * it always comes: tasks that wake each other for ever cannot keep the driver from being looked at.
+ * A push by another thread that races with the decision to block is caught by the driver: it
+ * unparks after its push, and an unpark ends the next blocking turn as well as the present one.
+ */
+#include "engine/runtime.h"
+
+#include <stdlib.h>
+
+#include "engine/driver.h"
+#include "engine/sys.h"
+
+#define TASK_BUDGET_DEFAULT    128u
+#define TASK_BUDGET_MAX        (1u << 20)
+#define EVENT_INTERVAL_DEFAULT 61u
+#define EVENT_INTERVAL_MAX     (1u << 16)
+#define TASKS_MAX_DEFAULT      (1u << 22)
+#define TASKS_MAX_MAX          (1u << 25)
+
+/* Stores the default for 0. False if @value is above @max. */
+static bool option_take(uint32_t *value, uint32_t otherwise, uint32_t max)
+{
+    if (*value == 0)
+        *value = otherwise;
+    return *value <= max;
+}
+
+/* Copies what the caller knows of the options and fills the defaults in. */
+static int options_take(struct rdy_runtime_opts *taken, const struct rdy_runtime_opts *opts)
+{
+    *taken = (struct rdy_runtime_opts){.size = sizeof(*taken)};
+    if (opts) {
+        if (opts->size != sizeof(*opts))
+            return -EINVAL;
+        *taken = *opts;
+    }
+    if (!option_take(&taken->task_budget, TASK_BUDGET_DEFAULT, TASK_BUDGET_MAX) ||
+        !option_take(&taken->event_interval, EVENT_INTERVAL_DEFAULT, EVENT_INTERVAL_MAX) ||
+        !option_take(&taken->tasks_max, TASKS_MAX_DEFAULT, TASKS_MAX_MAX))
+        return -EINVAL;
+    return 0;
+}
+
+static struct rdy_runtime *runtime_alloc(const struct rdy_runtime_opts *opts)
+{
+    struct rdy_runtime *runtime = aligned_alloc(RDY_CACHE_LINE, sizeof(*runtime));
+
+    if (!runtime)
+        return NULL;
+    memset(runtime, 0, sizeof(*runtime));
+    runtime->task_budget = opts->task_budget;
+    runtime->event_interval = opts->event_interval;
+    rdy_wheel_init(&runtime->wheel, 0);
+    return runtime;
+}
+
+int rdy_runtime_open(struct rdy_runtime **out, const struct rdy_runtime_opts *opts)
+{
+    struct rdy_slab_opts slab_opts = {
+        .item_size = sizeof(struct rdy_task),
+        .item_align = _Alignof(struct rdy_task),
+    };
+    struct rdy_runtime_opts taken;
+    struct rdy_runtime *runtime;
+    int rc;
+
+    rc = options_take(&taken, opts);
+    if (rc < 0)
+        return rc;
+    runtime = runtime_alloc(&taken);
+    if (!runtime)
+        return -ENOMEM;
+
+    slab_opts.items_max = taken.tasks_max;
+    rc = rdy_slab_open(&runtime->tasks, &slab_opts);
+    if (rc < 0)
+        goto free_runtime;
+
+    rc = rdy_driver_open(&runtime->driver, taken.driver.size != 0 ? &taken.driver : NULL);
+    if (rc < 0)
+        goto close_slab;
+
+    *out = runtime;
+    return 0;
+
+close_slab:
+    rdy_slab_close(runtime->tasks);
+free_runtime:
+    free(runtime);
+    return rc;
+}
+
+/* How long the driver may block: not at all if something can run, else until the next timer. */
+static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
+{
+    uint64_t earliest_ns = runtime->wheel.earliest_ns;
+    uint64_t now_ns;
+
+    if (runtime->ready.first || runtime->deferred.first)
+        return 0;
+    if (earliest_ns == RDY_WHEEL_NEVER)
+        return -1;
+    /* The tasks of this round took their time; without a fresh look we would sleep that longer. */
+    runtime->is_now_known = false;
+    now_ns = rdy_runtime_now_ns(runtime);
+    if (earliest_ns <= now_ns)
+        return 0;
+    if (earliest_ns - now_ns > INT64_MAX)
+        return INT64_MAX;
+    return (int64_t)(earliest_ns - now_ns);
+}
+
+/* Runs the wakers of due timers. Those that a waker arms in the past wait for the next round. */
+static void runtime_fire_timers(struct rdy_runtime *runtime)
+{
+    struct rdy_timer *timer;
+
+    if (runtime->wheel.earliest_ns == RDY_WHEEL_NEVER)
+        return;
+    rdy_wheel_expire(&runtime->wheel, rdy_runtime_now_ns(runtime));
+    while ((timer = rdy_wheel_take_due(&runtime->wheel))) {
+        struct rdy_waker waker = timer->waker; /* the waker may end the timer's memory */
+
+        runtime->count.timers_fired++;
+        rdy_waker_wake(&waker);
+    }
+}
+
+static int runtime_turn(struct rdy_runtime *runtime)
+{
+    int rc = rdy_driver_turn(runtime->driver, runtime_timeout_ns(runtime));
+
+    runtime->is_now_known = false;
+    if (rc < 0)
+        return rc;
+    rdy_task_queue_append(&runtime->ready, &runtime->deferred);
+    runtime_fire_timers(runtime);
+    return 0;
+}
+
+static bool runtime_is_stopped(const struct rdy_runtime *runtime)
+{
+    return rdy_a32_load_acquire(&runtime->shared.is_stopping) != 0;
+}
+
+/*
+ * What the last tasks closed, a ring closes as the driver turns, some twenty a turn; and nobody
+ * knows when the next run will be. If the driver has ended, that run says so.
+ */
+static void runtime_let_go(struct rdy_runtime *runtime)
+{
+    struct rdy_driver *driver = runtime->driver;
+    uint64_t pending = rdy_a64_load_relaxed(&driver->count.cancels_pending);
+    uint64_t before = UINT64_MAX;
+
+    if (pending == 0 && !rdy_aptr_load_relaxed(&driver->inbox))
+        return;
+    runtime->is_now_known = false;
+    do {
+        if (rdy_driver_turn(driver, 0) < 0)
+            return;
+        before = pending > 0 ? pending : UINT64_MAX;
+        pending = rdy_a64_load_relaxed(&driver->count.cancels_pending);
+    } while (pending > 0 && pending < before);
+}
+
+static int runtime_loop(struct rdy_runtime *runtime)
+{
+    while (!runtime_is_stopped(runtime)) {
+        int rc;
+
+        rdy_task_drain_inbox(runtime);
+        for (uint32_t polls = 0; polls < runtime->event_interval; polls++) {
+            struct rdy_task *task = rdy_task_queue_pop(&runtime->ready);
+
+            if (!task)
+                break;
+            rdy_task_run(runtime, task);
+        }
+        if (runtime->count.tasks_live == 0 || runtime_is_stopped(runtime))
+            break;
+        rc = runtime_turn(runtime);
+        if (rc < 0)
+            return rc;
+    }
+    runtime_let_go(runtime);
+    rdy_a32_store_relaxed(&runtime->shared.is_stopping, 0);
+    return 0;
+}
+
+int rdy_runtime_run(struct rdy_runtime *runtime)
+{
+    struct rdy_runtime *outer = rdy_runtime_current;
+    int rc;
+
+    rdy_assert(!runtime->polled && outer != runtime);
+    if (!rdy_driver_is_own_thread(runtime->driver)) {
+        /* The driver knows why: another thread, or the child of a fork. */
+        rc = rdy_driver_turn(runtime->driver, 0);
+        return rc < 0 ? rc : -EPERM;
+    }
+    rdy_runtime_current = runtime;
+    runtime->is_now_known = false;
+    rc = runtime_loop(runtime);
+    rdy_runtime_current = outer;
+    return rc;
+}
+
+void rdy_runtime_stop(struct rdy_runtime *runtime)
+{
+    /* Release: pairs with runtime_is_stopped(). The unpark comes after, as for the inbox. */
+    rdy_a32_store_release(&runtime->shared.is_stopping, 1);
+    rdy_driver_unpark(runtime->driver);
+}
+
+void rdy_runtime_close(struct rdy_runtime *runtime)
+{
+    struct rdy_runtime *outer = rdy_runtime_current;
+
+    if (!runtime)
+        return;
+    rdy_assert(!runtime->polled && outer != runtime);
+    runtime->is_closing = true;
+    rdy_runtime_current = runtime;
+    rdy_task_end_all(runtime);
+    rdy_wheel_clear(&runtime->wheel);
+    rdy_runtime_current = outer;
+
+    rdy_driver_close(runtime->driver);
+    rdy_slab_close(runtime->tasks);
+    free(runtime);
+}
+
+struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime)
+{
+    return runtime->driver;
+}
+
+uint64_t rdy_runtime_now_ns(struct rdy_runtime *runtime)
+{
+    if (!runtime->is_now_known) {
+        runtime->now_ns = rdy_sys_now_ns();
+        runtime->is_now_known = true;
+    }
+    return runtime->now_ns;
+}
+
+void rdy_runtime_read_stats(const struct rdy_runtime *runtime, struct rdy_runtime_stats *stats)
+{
+    *stats = runtime->count;
+    stats->remote_wakes = rdy_a64_load_relaxed(&runtime->shared.remote_wakes);
+    stats->stale_wakes = rdy_a64_load_relaxed(&runtime->shared.stale_wakes);
+    stats->timers_armed = runtime->wheel.armed_count;
+}

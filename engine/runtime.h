@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runtime's inside: what the tasks, the timers and the sockets share.
+ *
+ * All of it belongs to the runtime's thread, but for `shared`, which other threads write when they
+ * wake a task or stop the runtime.
+ */
+#ifndef RDY_ENGINE_RUNTIME_H
+#define RDY_ENGINE_RUNTIME_H
+
+#include <rdy/runtime.h>
+
+#include "engine/task.h"
+#include "engine/wheel.h"
+
+struct rdy_runtime_shared {
+    struct rdy_aptr inbox; /* tasks woken by other threads: a stack through rdy_task.next */
+    struct rdy_a32 is_stopping;
+    struct rdy_a64 remote_wakes;
+    struct rdy_a64 stale_wakes;
+};
+
+struct rdy_runtime {
+    struct rdy_driver *driver;
+    struct rdy_slab *tasks;
+    struct rdy_task_queue ready;
+    struct rdy_task_queue deferred; /* run after the next turn of the driver */
+    struct rdy_task *spare;         /* headers of ended tasks */
+    struct rdy_task *polled;        /* the task whose poll is in progress */
+    uint32_t budget_left;           /* of that task */
+    uint32_t task_budget;
+    uint32_t event_interval;
+    bool is_closing;
+    bool is_now_known; /* now_ns was read since the last turn */
+    uint64_t now_ns;
+    struct rdy_runtime_stats count; /* the counters of this thread, and the gauges */
+    struct rdy_wheel wheel;
+    struct rdy_runtime_shared shared __attribute__((aligned(RDY_CACHE_LINE)));
+};
+
+/* The runtime that this thread is running: its tasks' wakers take the short way. */
+extern _Thread_local struct rdy_runtime *rdy_runtime_current;
+
+/* Defers the polled task because its budget is used up, and counts that once a poll. */
+void rdy_task_overdraw(struct rdy_task *task);
+
+/*
+ * An operation of the polled task may begin. Otherwise the task is deferred: leave the poll with
+ * RDY_PENDING, having looked at nothing.
+ */
+static inline bool rdy_task_may_spend(struct rdy_task *task)
+{
+    rdy_debug(task->runtime->polled == task);
+    if (rdy_likely(task->runtime->budget_left > 0))
+        return true;
+    rdy_task_overdraw(task);
+    return false;
+}
+
+/* The operation has an answer: only that costs, a wait is free. After rdy_task_may_spend(). */
+static inline void rdy_task_spend(struct rdy_task *task)
+{
+    rdy_debug(task->runtime->budget_left > 0);
+    task->runtime->budget_left--;
+}
+
+#endif

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tasks: spawn, wake, poll, abort, end.
+ *
+ * A wake may come from any thread and at any time, also for a task that is gone. Its cost on the
+ * runtime's own thread is one compare-and-swap and a push; from elsewhere the task goes onto a
+ * stack (Treiber 1986; taken as a whole, so it has no ABA) and the driver is unparked.
+ *
+ * Why no wake is lost: each wake from elsewhere is a read-modify-write of `state`, also one that
+ * changes nothing, and so are the runtime's moves to running and from running to idle. They stand
+ * in one order. If the wake is before "running", what the waker wrote is visible to that poll (the
+ * waker releases, the runtime acquires); if it is after, it finds running or idle and the task is
+ * polled again. A wake that only looked, saw "queued" and went away would leave a window in which
+ * the poll misses what the waker wrote.
+ */
+#include "engine/runtime.h"
+
+#include <stdlib.h>
+
+#include "engine/driver.h"
+
+#define SELF_SIZE_MAX  (1024u * 1024u)
+#define SELF_ALIGNMENT 16u
+
+_Thread_local struct rdy_runtime *rdy_runtime_current;
+
+/* Another thread's wake: the task is ours to push, since we moved it to queued. */
+static void inbox_push(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    void *head = rdy_aptr_load_relaxed(&runtime->shared.inbox);
+
+    /* Releases `next`; pairs with the swap in rdy_task_drain_inbox(). */
+    do {
+        task->next = head;
+    } while (!rdy_aptr_cas_acq_rel(&runtime->shared.inbox, &head, task));
+
+    /* Whoever pushes onto the empty stack unparks, for all who come before it is drained. */
+    if (!head)
+        rdy_driver_unpark(runtime->driver);
+}
+
+static inline uint32_t state_after_wake(uint32_t state)
+{
+    if (state == RDY_TASK_IDLE)
+        return RDY_TASK_QUEUED;
+    if (state == RDY_TASK_RUNNING)
+        return RDY_TASK_WOKEN;
+    return state;
+}
+
+static void count_stale(struct rdy_runtime *runtime)
+{
+    (void)rdy_a64_add_relaxed(&runtime->shared.stale_wakes, 1);
+}
+
+static void wake_here(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    uint32_t seen = rdy_a32_load_relaxed(&task->state);
+
+    /* The poll will be on this thread: a wake that changes nothing has nothing to publish. */
+    do {
+        if (state_after_wake(seen) == seen) {
+            if (seen == RDY_TASK_ENDED)
+                count_stale(runtime);
+            return;
+        }
+    } while (!rdy_a32_cas_acq_rel(&task->state, &seen, state_after_wake(seen)));
+
+    if (seen == RDY_TASK_IDLE) {
+        __builtin_prefetch(task->self); /* on its way while those before it run */
+        rdy_task_queue_push(&runtime->ready, task);
+    }
+}
+
+static void wake_from_elsewhere(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    uint32_t seen = rdy_a32_load_relaxed(&task->state);
+
+    /*
+     * Release: what the waker wrote, for the poll; pairs with the swap to running in
+     * rdy_task_run(). Acquire: that the runtime is done with `next`; pairs with the move to idle in
+     * task_park().
+     */
+    do {
+        if (seen == RDY_TASK_ENDED) {
+            count_stale(runtime);
+            return;
+        }
+    } while (!rdy_a32_cas_acq_rel(&task->state, &seen, state_after_wake(seen)));
+
+    (void)rdy_a64_add_relaxed(&runtime->shared.remote_wakes, 1);
+    if (seen == RDY_TASK_IDLE)
+        inbox_push(runtime, task);
+}
+
+/*
+ * The function of every task's waker. A task that ends and another that takes over its header
+ * between the look at the generation and the change of the state get a wake for nothing: a poll too
+ * many, which every poll function has to bear.
+ */
+static void task_wake(void *arg, uint64_t data)
+{
+    struct rdy_task *task = arg;
+    struct rdy_runtime *runtime = task->runtime;
+
+    if (rdy_unlikely(rdy_a32_load_relaxed(&task->head.generation) != (uint32_t)data))
+        count_stale(runtime);
+    else if (rdy_likely(rdy_runtime_current == runtime))
+        wake_here(runtime, task);
+    else
+        wake_from_elsewhere(runtime, task);
+}
+
+struct rdy_waker rdy_task_waker(struct rdy_task *task)
+{
+    return (struct rdy_waker){
+        .fn = task_wake,
+        .arg = task,
+        .data = rdy_a32_load_relaxed(&task->head.generation),
+    };
+}
+
+struct rdy_task_id rdy_task_get_id(const struct rdy_task *task)
+{
+    return (struct rdy_task_id){
+        .slot = task->head.slot,
+        .generation = rdy_a32_load_relaxed(&task->head.generation),
+    };
+}
+
+struct rdy_runtime *rdy_task_runtime(const struct rdy_task *task)
+{
+    return task->runtime;
+}
+
+/* A header in state ended: a spare one, else a new one. */
+static struct rdy_task *header_take(struct rdy_runtime *runtime, int *err)
+{
+    struct rdy_task *task = runtime->spare;
+
+    if (task) {
+        runtime->spare = task->next;
+        return task;
+    }
+    task = rdy_slab_take(runtime->tasks, err);
+    if (!task)
+        return NULL;
+    task->runtime = runtime;
+    task->flags = RDY_TASK_GONE;
+    rdy_a32_store_relaxed(&task->state, RDY_TASK_ENDED);
+    return task;
+}
+
+/* Keeps a header for the next spawn; the slab would keep its memory just as long. */
+static void header_keep(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    rdy_assert(rdy_a32_load_relaxed(&task->state) == RDY_TASK_ENDED);
+    rdy_assert(task->flags & RDY_TASK_GONE);
+    task->next = runtime->spare;
+    runtime->spare = task;
+}
+
+/* calloc() aligns to 16 whatever is a multiple of 16. */
+static int self_make(size_t size, void **self)
+{
+    *self = NULL;
+    if (size == 0)
+        return 0;
+    *self = calloc(1, (size + SELF_ALIGNMENT - 1) & ~(size_t)(SELF_ALIGNMENT - 1));
+    rdy_assert(((uintptr_t)*self & (SELF_ALIGNMENT - 1)) == 0);
+    return *self ? 0 : -ENOMEM;
+}
+
+int rdy_spawn(struct rdy_runtime *runtime, const struct rdy_task_spec *spec, void **self,
+              struct rdy_task_id *id)
+{
+    struct rdy_task *task;
+    int rc = 0;
+
+    if (!spec->poll || spec->self_size > SELF_SIZE_MAX)
+        return -EINVAL;
+    if (runtime->is_closing)
+        return -ESHUTDOWN;
+    rdy_debug(rdy_driver_is_own_thread(runtime->driver));
+
+    task = header_take(runtime, &rc);
+    if (!task)
+        return rc;
+    rc = self_make(spec->self_size, &task->self);
+    if (rc < 0) {
+        header_keep(runtime, task);
+        return rc;
+    }
+    task->poll = spec->poll;
+    task->drop = spec->drop;
+    task->flags = 0;
+    runtime->count.tasks_spawned++;
+    runtime->count.tasks_live++;
+    if (self)
+        *self = task->self;
+    if (id)
+        *id = rdy_task_get_id(task);
+
+    /* A swap, not a store: a late waker of the header's last task may be at this word now. */
+    (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_QUEUED);
+    rdy_task_queue_push(&runtime->ready, task);
+    return 0;
+}
+
+/*
+ * Ends a task that is not being polled: its name and wakers are stale from here on, so that
+ * whatever its drop does, abort itself included, finds it gone. The header is the caller's to keep.
+ */
+static void task_end(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    void *self = task->self;
+
+    rdy_assert((task->flags & RDY_TASK_GONE) == 0);
+    task->flags |= RDY_TASK_GONE;
+    (void)rdy_slab_renew(runtime->tasks, task);
+    runtime->count.tasks_live--;
+    runtime->count.tasks_ended++;
+    if (task->drop)
+        task->drop(self);
+    free(self);
+    task->self = NULL;
+}
+
+/* Ends a task that is idle or queued. A queued one is reaped when it comes out of its queue. */
+static void task_cut_off(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    uint32_t seen = RDY_TASK_IDLE;
+    bool was_idle = rdy_a32_cas_acq_rel(&task->state, &seen, RDY_TASK_ENDED);
+
+    rdy_assert(was_idle || seen == RDY_TASK_QUEUED);
+    task_end(runtime, task);
+    if (was_idle)
+        header_keep(runtime, task);
+}
+
+int rdy_task_abort(struct rdy_runtime *runtime, struct rdy_task_id id)
+{
+    struct rdy_task *task =
+        rdy_slab_find(runtime->tasks, ((uint64_t)id.slot << 32) | id.generation);
+
+    if (!task || (task->flags & RDY_TASK_GONE))
+        return -ESRCH;
+    if (task == runtime->polled) {
+        if ((task->flags & RDY_TASK_ABORTED) == 0)
+            runtime->count.task_aborts++;
+        task->flags |= RDY_TASK_ABORTED;
+        return 0;
+    }
+    runtime->count.task_aborts++;
+    task_cut_off(runtime, task);
+    return 0;
+}
+
+void rdy_task_defer(struct rdy_task *task)
+{
+    rdy_assert(task->runtime->polled == task);
+    task->flags |= RDY_TASK_DEFERRED;
+}
+
+void rdy_task_overdraw(struct rdy_task *task)
+{
+    rdy_task_defer(task);
+    task->flags |= RDY_TASK_OVERDREW;
+}
+
+int rdy_task_charge(struct rdy_task *task)
+{
+    if (!rdy_task_may_spend(task))
+        return RDY_PENDING;
+    rdy_task_spend(task);
+    return 0;
+}
+
+/* The poll said RDY_PENDING: back to a queue, or to sleep. */
+static void task_park(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    uint32_t seen = RDY_TASK_RUNNING;
+
+    if (task->flags & RDY_TASK_DEFERRED) {
+        (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_QUEUED);
+        rdy_task_queue_push(&runtime->deferred, task);
+        return;
+    }
+    /* Release: we are done with `next`; pairs with the move to queued in wake_from_elsewhere(). */
+    if (rdy_a32_cas_acq_rel(&task->state, &seen, RDY_TASK_IDLE))
+        return;
+    rdy_assert(seen == RDY_TASK_WOKEN);
+    (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_QUEUED);
+    rdy_task_queue_push(&runtime->ready, task);
+}
+
+void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    uint32_t was;
+    int rc;
+
+    if (rdy_unlikely(task->flags & RDY_TASK_GONE)) {
+        (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_ENDED);
+        header_keep(runtime, task);
+        return;
+    }
+    /* Acquire: what each waker wrote before its wake; pairs with wake_from_elsewhere(). */
+    was = rdy_a32_swap_acq_rel(&task->state, RDY_TASK_RUNNING);
+    rdy_assert(was == RDY_TASK_QUEUED);
+
+    task->flags = 0;
+    runtime->polled = task;
+    runtime->budget_left = runtime->task_budget;
+    runtime->count.task_polls++;
+    rc = task->poll(task, task->self);
+    runtime->polled = NULL;
+    if (task->flags & RDY_TASK_OVERDREW)
+        runtime->count.budget_yields++;
+
+    if (rc == RDY_PENDING && (task->flags & RDY_TASK_ABORTED) == 0) {
+        task_park(runtime, task);
+        return;
+    }
+    (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_ENDED);
+    task_end(runtime, task);
+    header_keep(runtime, task);
+}
+
+void rdy_task_drain_inbox(struct rdy_runtime *runtime)
+{
+    struct rdy_task_queue woken = {0};
+    struct rdy_task *task;
+
+    if (!rdy_aptr_load_relaxed(&runtime->shared.inbox))
+        return;
+    /* Acquire: the `next` of each task; pairs with inbox_push(). */
+    task = rdy_aptr_swap_acq_rel(&runtime->shared.inbox, NULL);
+    woken.last = task;
+    while (task) { /* a stack: turn it round, so that who was woken first runs
+                    first */
+        struct rdy_task *next = task->next;
+
+        task->next = woken.first;
+        woken.first = task;
+        task = next;
+    }
+    rdy_task_queue_append(&runtime->ready, &woken);
+}
+
+void rdy_task_end_all(struct rdy_runtime *runtime)
+{
+    struct rdy_task *task;
+    uint32_t slot = 0;
+
+    rdy_assert(runtime->is_closing && !runtime->polled);
+    while ((task = rdy_slab_next_live(runtime->tasks, &slot))) {
+        if ((task->flags & RDY_TASK_GONE) == 0)
+            task_cut_off(runtime, task);
+    }
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The timer wheel: deadlines in nanoseconds, arm and cancel in O(1), no allocation, no clock.
+ *
+ * A hierarchical wheel (Varghese and Lauck 1987, scheme 7): 64 slots a level, slots of 2^16 ns on
+ * level 0 and 64 times as long on each level above, eight levels, so that every 64-bit deadline has
+ * a slot. A timer lives on the level of the highest digit in which its deadline differs from the
+ * wheel's present, so it is always in a slot ahead, all of level n comes before all of level n + 1,
+ * and it moves down at most seven times. Exact deadlines are kept: a slot says where to look, never
+ * when to fire.
+ *
+ * The present moves in rdy_wheel_expire() only, and time is an argument. Due timers go to a list of
+ * their own, from which rdy_wheel_take_due() hands them out one by one: while that happens every
+ * timer, due ones too, may be armed and cancelled. One thread.
+ */
+#ifndef RDY_ENGINE_WHEEL_H
+#define RDY_ENGINE_WHEEL_H
+
+#include <rdy/runtime.h>
+
+#include "engine/base.h"
+
+#define RDY_WHEEL_LEVELS    8u
+#define RDY_WHEEL_SLOTS     64u
+#define RDY_WHEEL_TICK_BITS 16u
+#define RDY_WHEEL_NEVER     UINT64_MAX
+
+/* rdy_timer.state. {0} is a timer that was never armed. */
+enum rdy_timer_state {
+    RDY_TIMER_IDLE = 0,
+    RDY_TIMER_ARMED = 1,
+    RDY_TIMER_FIRED = 2,
+};
+
+struct rdy_wheel_slot {
+    struct rdy_timer *first; /* first->prev is the last; the last's next is NULL */
+    uint64_t earliest_ns;    /* no timer in the slot is due before; stale (too low)
+                           after cancels */
+};
+
+struct rdy_wheel {
+    uint64_t now_ns;
+    uint64_t earliest_ns; /* nothing is due before; RDY_WHEEL_NEVER: nothing is
+                           armed */
+    uint64_t armed_count;
+    uint64_t occupied[RDY_WHEEL_LEVELS]; /* a bit for each slot with a timer */
+    struct rdy_wheel_slot slots[RDY_WHEEL_LEVELS * RDY_WHEEL_SLOTS + 1]; /* the last: due ones */
+};
+
+/* An empty wheel whose present is @now_ns. */
+void rdy_wheel_init(struct rdy_wheel *wheel, uint64_t now_ns);
+
+/* Moves the present of an empty wheel, so that the next timers start on low levels. */
+void rdy_wheel_start(struct rdy_wheel *wheel, uint64_t now_ns);
+
+/* Puts @timer in, moving it if it is armed. A deadline in the past is due in the next expire. */
+void rdy_wheel_arm(struct rdy_wheel *wheel, struct rdy_timer *timer, uint64_t deadline_ns);
+
+/* Takes @timer out; false if it was not armed (it may have been handed out). */
+bool rdy_wheel_cancel(struct rdy_wheel *wheel, struct rdy_timer *timer);
+
+/* Moves the present to @now_ns, which never goes back, and collects what is due. */
+void rdy_wheel_expire(struct rdy_wheel *wheel, uint64_t now_ns);
+
+/* The next collected timer, marked as fired; NULL when there is none left. */
+struct rdy_timer *rdy_wheel_take_due(struct rdy_wheel *wheel);
+
+/* Disarms every timer. */
+void rdy_wheel_clear(struct rdy_wheel *wheel);
+
+#endif

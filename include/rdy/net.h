@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * TCP and Unix stream sockets for tasks: listen, accept, connect, read, write, shut down.
+ *
+ * A poll call returns RDY_PENDING and wakes the task later, or an answer. One task reads and one
+ * writes a stream at a time (they may be the same). Every call that may say RDY_PENDING can be
+ * given up at that point: nothing is lost, nothing has been written. Each completed operation pays
+ * from the task's budget. The runtime's thread throughout.
+ */
+#ifndef RDY_NET_H
+#define RDY_NET_H
+
+#include <sys/socket.h>
+
+#include <rdy/registration.h>
+#include <rdy/runtime.h>
+
+RDY_BEGIN_DECLS
+
+struct rdy_listener {
+    struct rdy_registration reg;
+    int fd;
+    uint32_t flags;
+};
+
+/* The caller's memory; {.fd = -1} is closed. Fields are private. */
+struct rdy_stream {
+    struct rdy_registration reg;
+    int fd;
+    uint32_t flags;
+};
+
+struct rdy_listen_opts {
+    uint32_t size;
+    int backlog;       /* default 4096 */
+    bool is_reuseport; /* SO_REUSEPORT: one listener for each worker */
+    bool is_v6only;
+};
+
+/**
+ * rdy_listener_open() - bind, listen and register
+ * @listener: written on success only; free with rdy_listener_close()
+ * @opts:     borrowed; NULL for defaults. SO_REUSEADDR is always set on TCP.
+ *
+ * Return: 0 or -errno: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL, ...
+ */
+RDY_API RDY_NODISCARD int rdy_listener_open(struct rdy_listener *listener,
+                                            struct rdy_runtime *runtime,
+                                            const struct sockaddr *addr, socklen_t addr_len,
+                                            const struct rdy_listen_opts *opts);
+
+/* The bound address, for port 0. Return: 0 or -errno. */
+RDY_API RDY_NODISCARD int rdy_listener_address(const struct rdy_listener *listener,
+                                               struct sockaddr_storage *addr, socklen_t *addr_len);
+
+/**
+ * rdy_listener_poll_accept() - take one connection
+ * @stream: written when the answer is 0: nonblocking, close-on-exec, registered, TCP_NODELAY set,
+ *          assumed readable and writable. The caller's; free with rdy_stream_close().
+ *
+ * Connections that died in the queue are skipped. At the descriptor limit the answer is -EMFILE
+ * (or -ENFILE, also at the driver's entries_max, -ENOBUFS, -ENOMEM) and the connection stays in the
+ * queue: wait (a timer, or a close of your own) before trying again.
+ *
+ * Return: 0, RDY_PENDING, or -errno.
+ */
+RDY_API RDY_NODISCARD int rdy_listener_poll_accept(struct rdy_listener *listener,
+                                                   struct rdy_task *task,
+                                                   struct rdy_stream *stream);
+
+/* Deregisters and closes; what stands in the queue is reset by the kernel. Twice is harmless. */
+RDY_API void rdy_listener_close(struct rdy_listener *listener);
+
+/**
+ * rdy_stream_start_connect() - begin a connection
+ * @stream: written on success only; then poll rdy_stream_poll_connect(). TCP_NODELAY is set.
+ *
+ * Return: 0 (connected or in progress), or -errno at once.
+ */
+RDY_API RDY_NODISCARD int rdy_stream_start_connect(struct rdy_stream *stream,
+                                                   struct rdy_runtime *runtime,
+                                                   const struct sockaddr *addr, socklen_t addr_len);
+
+/* Return: 0 when connected, RDY_PENDING, or the connection's -errno (-ECONNREFUSED, ...). The
+ * stream is still to be closed after an error. */
+RDY_API RDY_NODISCARD int rdy_stream_poll_connect(struct rdy_stream *stream, struct rdy_task *task);
+
+/* Registers a connected, nonblocking stream socket. @fd is taken on success. */
+RDY_API RDY_NODISCARD int rdy_stream_from_fd(struct rdy_stream *stream, struct rdy_runtime *runtime,
+                                             int fd);
+
+/**
+ * rdy_stream_poll_read() - read what is there
+ * @buf: borrowed for this call only: an idle connection needs no buffer
+ *
+ * Return: bytes read (at least 1), 0 at the end of the stream, RDY_PENDING, or -errno. 0 also
+ *         when @buf_len is 0.
+ */
+RDY_API RDY_NODISCARD ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task,
+                                                   void *buf, size_t buf_len);
+
+/**
+ * rdy_stream_poll_write() - write what fits
+ * @data: borrowed for this call only
+ *
+ * Return: bytes written (may be fewer than asked), RDY_PENDING with nothing written, or -errno
+ *         (-EPIPE, -ECONNRESET); SIGPIPE is never raised.
+ */
+RDY_API RDY_NODISCARD ssize_t rdy_stream_poll_write(struct rdy_stream *stream,
+                                                    struct rdy_task *task, const void *data,
+                                                    size_t data_len);
+
+/* shutdown(2): SHUT_RD, SHUT_WR, SHUT_RDWR. Again, or after a reset, it is still 0. */
+RDY_API int rdy_stream_shutdown(struct rdy_stream *stream, int how);
+
+/* Deregisters and closes; the stream is {.fd = -1} afterwards, and closing that does nothing. */
+RDY_API void rdy_stream_close(struct rdy_stream *stream);
+
+RDY_END_DECLS
+
+#endif

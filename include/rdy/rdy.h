@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Everything that rdy offers: include this, link with -lrdy. */
+#ifndef RDY_RDY_H
+#define RDY_RDY_H
+
+#include <rdy/base.h>
+#include <rdy/driver.h>
+#include <rdy/net.h>
+#include <rdy/ready.h>
+#include <rdy/registration.h>
+#include <rdy/runtime.h>
+#include <rdy/serve.h>
+#include <rdy/task.h>
+#include <rdy/waker.h>
+
+#endif

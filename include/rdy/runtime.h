@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A runtime: one driver, a run queue and a timer wheel, on one thread. Runtimes share nothing;
+ * a program that wants more cores starts one in each of its threads.
+ */
+#ifndef RDY_RUNTIME_H
+#define RDY_RUNTIME_H
+
+#include <rdy/driver.h>
+#include <rdy/task.h>
+
+RDY_BEGIN_DECLS
+
+/* Set size to sizeof(struct rdy_runtime_opts), the rest to zero for defaults. */
+struct rdy_runtime_opts {
+    uint32_t size;
+    uint32_t task_budget;          /* operations a task may complete in one poll; default 128 */
+    uint32_t event_interval;       /* task polls between two looks at the driver; default 61 */
+    uint32_t tasks_max;            /* tasks alive at once; default 2^22 */
+    struct rdy_driver_opts driver; /* driver.size 0: all defaults */
+};
+
+struct rdy_runtime_stats {
+    uint64_t tasks_spawned;
+    uint64_t tasks_ended;
+    uint64_t task_polls;
+    uint64_t task_aborts;
+    uint64_t budget_yields; /* polls that used their budget up */
+    uint64_t remote_wakes;  /* wakes that came from other threads */
+    uint64_t stale_wakes;   /* wakes for tasks that were gone (harmless) */
+    uint64_t timers_fired;
+    uint64_t tasks_live;   /* gauge */
+    uint64_t timers_armed; /* gauge */
+};
+
+/**
+ * rdy_runtime_open() - open a runtime for the calling thread
+ * @out:  receives the runtime, owned by the caller; free it with rdy_runtime_close()
+ * @opts: borrowed; NULL for defaults
+ *
+ * Return: 0 or -errno, as rdy_driver_open(); -EINVAL for an absurd number.
+ */
+RDY_API RDY_NODISCARD int rdy_runtime_open(struct rdy_runtime **out,
+                                           const struct rdy_runtime_opts *opts);
+
+/**
+ * rdy_runtime_run() - run tasks until there are none, or until rdy_runtime_stop()
+ * @runtime: borrowed; may be run again afterwards
+ *
+ * Context: the runtime's thread, not from within a task.
+ * Return:  0 when stopped or out of tasks, -errno when the driver died.
+ */
+RDY_API RDY_NODISCARD int rdy_runtime_run(struct rdy_runtime *runtime);
+
+/* Makes the current or next run return soon. Any thread, and signal handlers. */
+RDY_API void rdy_runtime_stop(struct rdy_runtime *runtime);
+
+/**
+ * rdy_runtime_close() - drop every task, shut the driver down, free everything
+ * @runtime: taken; NULL is fine. No waker of its tasks may run afterwards.
+ *
+ * Context: the runtime's thread, not from within a task.
+ */
+RDY_API void rdy_runtime_close(struct rdy_runtime *runtime);
+
+/* The runtime's driver, borrowed. */
+RDY_API struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime);
+
+/* Nanoseconds of CLOCK_MONOTONIC: read at the first call after each turn. The runtime's thread. */
+RDY_API uint64_t rdy_runtime_now_ns(struct rdy_runtime *runtime);
+
+/* A snapshot of the counters. The runtime's thread. */
+RDY_API void rdy_runtime_read_stats(const struct rdy_runtime *runtime,
+                                    struct rdy_runtime_stats *stats);
+
+/*
+ * A timer: the caller's memory, kept by the wheel while armed. Fields are private. Arming and
+ * cancelling are O(1) and allocate nothing. Never early; late by as long as the thread is busy.
+ */
+struct rdy_timer {
+    struct rdy_timer *next;
+    struct rdy_timer *prev;
+    struct rdy_runtime *runtime;
+    uint64_t deadline_ns;
+    struct rdy_waker waker;
+    uint32_t slot;
+    uint32_t state;
+};
+
+/* Arms @timer to run @waker at @deadline_ns (as rdy_runtime_now_ns()); an armed one is moved. A
+ * deadline in the past fires in the next round. @timer is {0} before its first use. */
+RDY_API void rdy_timer_arm(struct rdy_timer *timer, struct rdy_runtime *runtime,
+                           uint64_t deadline_ns, const struct rdy_waker *waker);
+
+/* Takes the timer out of the wheel. True if it was armed, so that its waker will not run. */
+RDY_API bool rdy_timer_cancel(struct rdy_timer *timer);
+
+/* True after the deadline passed and the waker ran, until the timer is armed again. */
+RDY_API bool rdy_timer_has_fired(const struct rdy_timer *timer);
+
+/**
+ * rdy_timer_poll_until() - sleep: RDY_PENDING until the deadline, then 0
+ * @timer: kept while RDY_PENDING; cancel it when giving up
+ * @task:  being polled; woken at the deadline
+ */
+RDY_API RDY_NODISCARD int rdy_timer_poll_until(struct rdy_timer *timer, struct rdy_task *task,
+                                               uint64_t deadline_ns);
+
+RDY_END_DECLS
+
+#endif

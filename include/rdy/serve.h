@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* Conveniences over net.h that most servers want: an accept loop, and writing all of a buffer. */
+#ifndef RDY_SERVE_H
+#define RDY_SERVE_H
+
+#include <rdy/net.h>
+
+RDY_BEGIN_DECLS
+
+/**
+ * rdy_serve() - spawn a task that accepts, and one more for each connection
+ * @runtime:  borrowed
+ * @listener: kept until the accept task ends (with the runtime, or by an abort)
+ * @session:  kept as long. Its struct must begin with a struct rdy_stream: the connection, set
+ *            before the first poll, closed after @session->drop, when the task has ended
+ * @id:       receives the accept task's name; may be NULL
+ *
+ * Out of descriptors or memory it stops accepting for 50 ms, or longer if that does not help; the
+ * connections wait in the listener's queue meanwhile.
+ *
+ * Context: the runtime's thread.
+ * Return:  0, or -errno as rdy_spawn(); -EINVAL if the struct is smaller than a stream, or so large
+ *          that with 16 bytes of ours it is above 1 MiB.
+ */
+RDY_API RDY_NODISCARD int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
+                                    const struct rdy_task_spec *session, struct rdy_task_id *id);
+
+/**
+ * rdy_stream_poll_write_all() - write a whole buffer
+ * @done: how much was written so far: 0 at the first call, kept by the caller between calls
+ *
+ * Not safe to give up half way: the peer has seen @done bytes.
+ *
+ * Return: 0 when all is written, RDY_PENDING, or -errno.
+ */
+RDY_API RDY_NODISCARD int rdy_stream_poll_write_all(struct rdy_stream *stream,
+                                                    struct rdy_task *task, const void *data,
+                                                    size_t data_len, size_t *done);
+
+RDY_END_DECLS
+
+#endif

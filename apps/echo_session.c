@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection of the echo server: read, write back, until the peer has ended its side.
+ *
+ * A session owns no buffer while it is idle: it reads into its worker's and writes at once. What
+ * the socket does not take is copied to a buffer of the session's own, at most one read's worth,
+ * and nothing more is read until that is gone: a peer that does not read costs 64 KiB, not more.
+ * When the peer half-closes, what is owed is still sent, then our side is shut down. A reset ends
+ * the session quietly. The worker's thread throughout.
+ */
+#include "apps/echo.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct session {
+    struct rdy_stream stream;
+    struct echo_worker *worker;
+    unsigned char *rest; /* NULL: nothing is owed */
+    uint32_t rest_len;
+    uint32_t rest_sent;
+    bool is_ended; /* the peer sends no more */
+};
+
+static int session_failed(struct session *session, int error)
+{
+    struct echo_counters *counters = &session->worker->counters;
+
+    if (error == -ECONNRESET || error == -EPIPE)
+        counters->resets++;
+    else
+        counters->failures++;
+    return error;
+}
+
+static int session_keep(struct session *session, const unsigned char *data, size_t data_len)
+{
+    session->rest = malloc(data_len);
+    if (!session->rest) {
+        session->worker->counters.bytes_dropped += data_len;
+        return session_failed(session, -ENOMEM);
+    }
+    memcpy(session->rest, data, data_len);
+    session->rest_len = (uint32_t)data_len;
+    session->rest_sent = 0;
+    return 0;
+}
+
+/*
+ * One write. RDY_PENDING usually costs no system call: the stream remembers that the socket is
+ * full. So only answers are counted.
+ */
+static ssize_t session_write(struct session *session, struct rdy_task *task, const void *data,
+                             size_t data_len)
+{
+    ssize_t sent = rdy_stream_poll_write(&session->stream, task, data, data_len);
+
+    if (sent != RDY_PENDING)
+        session->worker->counters.io_calls++;
+    return sent;
+}
+
+/* 0 when nothing is owed any more, RDY_PENDING, or -errno. */
+static int session_flush(struct session *session, struct rdy_task *task)
+{
+    ssize_t sent;
+
+    while (session->rest_sent < session->rest_len) {
+        sent = session_write(session, task, session->rest + session->rest_sent,
+                             session->rest_len - session->rest_sent);
+        if (sent == RDY_PENDING)
+            return RDY_PENDING;
+        if (sent < 0)
+            return session_failed(session, (int)sent);
+        session->rest_sent += (uint32_t)sent;
+    }
+    free(session->rest);
+    session->rest = NULL;
+    session->rest_len = 0;
+    session->rest_sent = 0;
+    return 0;
+}
+
+/* Writes what was just read; what does not fit is kept. 0 or -errno. */
+static int session_answer(struct session *session, struct rdy_task *task, const unsigned char *data,
+                          size_t data_len)
+{
+    ssize_t sent = session_write(session, task, data, data_len);
+
+    if (sent == RDY_PENDING)
+        return session_keep(session, data, data_len);
+    if (sent < 0) {
+        session->worker->counters.bytes_dropped += data_len;
+        return session_failed(session, (int)sent);
+    }
+    if ((size_t)sent < data_len)
+        return session_keep(session, data + sent, data_len - (size_t)sent);
+    return 0;
+}
+
+/* One read and its answer. 0 to go on (also at the peer's end), RDY_PENDING, or -errno. */
+static int session_turn(struct session *session, struct rdy_task *task)
+{
+    struct echo_worker *worker = session->worker;
+    ssize_t got = rdy_stream_poll_read(&session->stream, task, worker->buffer, ECHO_BUFFER_SIZE);
+
+    if (got == RDY_PENDING)
+        return RDY_PENDING;
+    worker->counters.io_calls++;
+    if (got < 0)
+        return session_failed(session, (int)got);
+    if (got == 0) {
+        session->is_ended = true;
+        return 0;
+    }
+    worker->counters.requests++;
+    worker->counters.bytes += (uint64_t)got;
+    return session_answer(session, task, worker->buffer, (size_t)got);
+}
+
+static int session_poll(struct rdy_task *task, void *self)
+{
+    struct session *session = self;
+    int rc = 0;
+
+    while (!session->is_ended || session->rest) {
+        rc = session->rest ? session_flush(session, task) : session_turn(session, task);
+        if (rc != 0)
+            return rc;
+    }
+    session->worker->counters.io_calls++;
+    (void)rdy_stream_shutdown(&session->stream, SHUT_WR);
+    return 0;
+}
+
+/* Also at the worker's end, with bytes still owed. */
+static void session_drop(void *self)
+{
+    struct session *session = self;
+
+    session->worker->counters.bytes_dropped += session->rest_len - session->rest_sent;
+    session->worker->counters.io_calls++;
+    free(session->rest);
+    rdy_stream_close(&session->stream);
+}
+
+int echo_session_spawn(struct echo_worker *worker, struct rdy_stream *stream)
+{
+    static const struct rdy_task_spec spec = {
+        .poll = session_poll,
+        .drop = session_drop,
+        .self_size = sizeof(struct session),
+    };
+    struct session *session;
+    void *self;
+    int rc = rdy_spawn(worker->runtime, &spec, &self, NULL);
+
+    if (rc < 0)
+        return rc;
+    session = self;
+    session->stream = *stream;
+    session->worker = worker;
+    return 0;
+}

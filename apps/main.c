@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The `rdy` command: finds the subcommand, runs it, and makes sure that its output arrived.
+ *
+ * A reader that went away (a pipe to head) is no failure of ours: SIGPIPE is ignored and EPIPE on
+ * stdout passes in silence. Any other write error is a failure, lest a report be lost unseen.
+ */
+#include "apps/command.h"
+#include "apps/system.h"
+
+#include <rdy/base.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct command *const commands[] = {
+    &info_command,
+    &echo_command,
+    &load_command,
+    &demo_command,
+};
+
+#define COMMANDS_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(FILE *out)
+{
+    (void)fputs("usage: rdy COMMAND [FLAGS]\n\n", out);
+    for (size_t i = 0; i < COMMANDS_COUNT; i++)
+        (void)fprintf(out, "  %-6s %s\n", commands[i]->name, commands[i]->summary);
+    (void)fputs("\n  rdy COMMAND --help   the flags of a command\n"
+                "  rdy --version        the version\n",
+                out);
+}
+
+static int run_command(int argc, char **argv)
+{
+    for (size_t i = 0; i < COMMANDS_COUNT; i++) {
+        if (strcmp(argv[1], commands[i]->name) == 0)
+            return commands[i]->run(commands[i], argc - 1, argv + 1);
+    }
+    (void)fprintf(stderr, "rdy: unknown command '%s'; use info, echo, load or demo (rdy --help)\n",
+                  argv[1]);
+    return STATUS_BAD_INPUT;
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 2) {
+        (void)fputs("rdy: a command is missing; use info, echo, load or demo (rdy "
+                    "--help)\n",
+                    stderr);
+        return STATUS_BAD_INPUT;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return STATUS_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        (void)puts("rdy " RDY_VERSION);
+        return STATUS_OK;
+    }
+    return run_command(argc, argv);
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    int status;
+
+    (void)sigaction(SIGPIPE, &ignore, NULL);
+    (void)system_files_max();
+    status = run(argc, argv);
+    errno = 0;
+    if (fflush(stdout) != 0 && errno != EPIPE) {
+        (void)fprintf(stderr, "rdy: cannot write the output: %s\n", strerror(errno));
+        return STATUS_FAILED;
+    }
+    return status;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Flags of a subcommand: a table in, values or one clear line and exit status 2 out.
+ *
+ * A subcommand lists its flags; the parser fills the values in, checks every range, and answers
+ * --help by itself. Main thread, once.
+ */
+#ifndef RDY_APPS_OPTIONS_H
+#define RDY_APPS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "apps/command.h"
+#include "apps/numbers.h"
+
+#define FLAGS_MAX 16 /* of one subcommand */
+
+/* What a flag takes, and what struct flag's @value points to. */
+enum flag_kind {
+    FLAG_SWITCH,   /* nothing; bool */
+    FLAG_COUNT,    /* a number; uint64_t */
+    FLAG_SIZE,     /* bytes; uint64_t */
+    FLAG_DURATION, /* uint64_t, nanoseconds */
+    FLAG_BACKEND,  /* auto, uring or epoll; enum rdy_backend_kind */
+    FLAG_ADDRESS,  /* HOST:PORT; struct address, @min is the lowest port */
+};
+
+struct flag {
+    const char *name; /* without the dashes */
+    enum flag_kind kind;
+    void *value;
+    uint64_t min;
+    uint64_t max;
+    const char *range; /* for the complaint: "1 to 1M" */
+    bool is_required;
+    bool is_given; /* out */
+};
+
+/**
+ * options_parse() - read a subcommand's flags
+ * @command: borrowed; its name and usage are printed
+ * @flags:   borrowed; values and is_given are written
+ * @status:  written when the answer is false: what to exit with
+ *
+ * Return: true to go on, false to exit (after --help, or after a complaint).
+ */
+bool options_parse(const struct command *command, struct flag *flags, size_t flags_count, int argc,
+                   char **argv, int *status);
+
+#endif

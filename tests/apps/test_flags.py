@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Flags, complaints, help and output: what a person gets for what he types."""
+import json
+import subprocess
+import unittest
+
+from command import RDY, run
+
+LOAD = ("load", "--connect", "127.0.0.1:1", "--connections", "1", "--size", "1", "--duration", "1")
+
+
+class BadInput(unittest.TestCase):
+    def refused(self, *args, names):
+        result = run(*args)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+        for name in names:
+            self.assertIn(name, result.stderr)
+
+    def test_no_command_is_refused_and_the_commands_are_named(self):
+        self.refused(names=["info", "echo", "load", "demo"])
+
+    def test_an_unknown_command_is_named(self):
+        self.refused("serve", names=["serve", "--help"])
+
+    def test_an_unknown_flag_is_named(self):
+        for command in ("info", "echo", "load", "demo"):
+            self.refused(command, "--frob", names=["--frob", f"rdy {command} --help"])
+
+    def test_a_missing_required_flag_is_named(self):
+        self.refused("echo", names=["--listen", "HOST:PORT"])
+        self.refused("load", "--connect", "127.0.0.1:1", names=["--connections"])
+
+    def test_a_missing_value_is_said(self):
+        self.refused("demo", "--size", names=["--size", "needs a value"])
+
+    def test_a_value_for_a_switch_is_refused(self):
+        self.refused("info", "--json=yes", names=["--json", "no value"])
+
+    def test_a_stray_word_is_named(self):
+        self.refused("info", "now", names=["now"])
+
+    def test_numbers_out_of_range_name_flag_value_and_range(self):
+        self.refused("echo", "--listen", "127.0.0.1:0", "--workers", "0",
+                     names=["--workers 0", "1 to 256"])
+        self.refused(*LOAD, "--depth", "5000", names=["--depth 5000", "1 to 4096"])
+        self.refused("demo", "--size", "65M", names=["--size 65M", "1 to 64M"])
+
+    def test_numbers_that_are_none_are_refused(self):
+        for text in ("", "-1", "1x", "0x10", "1e3", "99999999999999999999"):
+            self.refused("demo", "--connections", text, names=["--connections"])
+
+    def test_durations_that_are_none_are_refused(self):
+        for text in ("", "s", "1h", "1.s", ".5", "-1s", "nan"):
+            self.refused("demo", "--duration", text, names=["--duration"])
+
+    def test_addresses_that_are_none_are_refused(self):
+        for text in ("", "127.0.0.1", ":80", "host:", "host:65536", "::1:80", "[::1]80", "host:x"):
+            self.refused("echo", "--listen", text, names=["--listen", "HOST:PORT"])
+
+    def test_port_0_is_for_listening_only(self):
+        self.refused("load", "--connect", "127.0.0.1:0", names=["--connect 127.0.0.1:0"])
+
+    def test_an_unknown_backend_is_refused_with_the_known_ones(self):
+        self.refused("echo", "--listen", "127.0.0.1:0", "--backend", "kqueue",
+                     names=["--backend kqueue", "auto, uring or epoll"])
+
+    def test_depth_and_rate_exclude_each_other(self):
+        self.refused(*LOAD, "--depth", "2", "--rate", "10", names=["--depth", "--rate"])
+
+    def test_more_connections_than_files_are_refused_with_the_limit(self):
+        self.refused("load", "--connect", "127.0.0.1:1", "--connections", "1M", "--size", "1",
+                     "--duration", "1", names=["--connections 1000000", "ulimit -n"])
+
+
+class Help(unittest.TestCase):
+    def test_help_and_version_go_to_stdout_with_status_0(self):
+        for args in (("--help",), ("--version",), ("info", "--help"), ("echo", "--help"),
+                     ("load", "--help"), ("demo", "--help")):
+            result = run(*args)
+            self.assertEqual((result.returncode, result.stderr), (0, ""), args)
+            self.assertIn("rdy", result.stdout)
+
+    def test_help_names_every_flag(self):
+        text = run("load", "--help").stdout
+        for flag in ("connect", "connections", "size", "duration", "depth", "rate", "backend",
+                     "json"):
+            self.assertIn(f"--{flag}", text)
+
+
+class Output(unittest.TestCase):
+    def test_info_says_what_auto_picks_and_why(self):
+        text = run("info").stdout
+        for word in ("kernel", "liburing", "jemalloc", "cache line", "entry", "auto picks"):
+            self.assertIn(word, text)
+
+    def test_info_as_json_has_a_reason_for_every_capability(self):
+        info = json.loads(run("info", "--json").stdout)
+        self.assertIn(info["auto"]["backend"], ("io_uring", "epoll"))
+        self.assertTrue(info["auto"]["reason"])
+        self.assertLessEqual(info["entry_bytes"], 128 if info["cache_line_bytes"] == 128 else 256)
+        self.assertTrue(info["capabilities"])
+        for capability in info["capabilities"]:
+            self.assertTrue(capability["why"], capability)
+
+    def test_a_reader_that_went_away_is_no_crash(self):
+        process = subprocess.Popen([RDY, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        complaint = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual((process.wait(timeout=30), complaint), (0, b""))
+
+    def test_a_full_disk_is_a_failure(self):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            process = subprocess.run([RDY, "info"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                     timeout=30, check=False)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("No space left", process.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

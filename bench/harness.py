@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""What compare.py and idle.py share: a pinned server that is watched, the machine, the results.
+
+A server's figures come from outside where they can: processor time and scheduling from
+/proc/PID/task/*/schedstat (nanoseconds, all threads), memory from /proc/PID/status. From its own
+summary, printed at SIGTERM, come the system calls that it counted.
+"""
+import datetime
+import glob
+import json
+import os
+import platform
+import resource
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+START_S = 10
+STOP_S = 30
+
+
+class Failure(Exception):
+    """Something did not run as it should; the text says what, for one line on stderr."""
+
+
+class Arm:
+    """A server program to be measured."""
+
+    def __init__(self, name, command, backend):
+        self.name = name
+        self.command = command
+        self.backend = backend  # the backend= that it must announce
+
+
+def arms_of(build):
+    """The arms by name; the first one is what the others are compared with."""
+    rdy = os.path.join(build, "rdy")
+    raw = os.path.join(build, "bench", "raw_epoll")
+    listen = ["--listen", "127.0.0.1:0"]
+    arms = [Arm("raw-epoll", [raw, *listen], "raw-epoll")]
+    for name, backend, announced in (("epoll", "epoll", "epoll"), ("uring", "uring", "io_uring")):
+        command = [rdy, "echo", *listen, "--workers", "1", "--backend", backend, "--json"]
+        arms.append(Arm("rdy-" + name, command, announced))
+    for path in (rdy, raw):
+        if not os.access(path, os.X_OK):
+            raise Failure(f"{path} is not there: build first, or name the folder with --build")
+    return {arm.name: arm for arm in arms}
+
+
+def pinned(cpu):
+    """For preexec_fn: the child runs on @cpu, with as many descriptors as it may have."""
+
+    def child():
+        os.sched_setaffinity(0, {cpu})
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    return child
+
+
+def last_json(text):
+    """The last line of @text that is a JSON object, or None."""
+    for line in reversed(text.splitlines()):
+        if line.startswith("{"):
+            try:
+                return json.loads(line)
+            except ValueError:
+                return None
+    return None
+
+
+class Sample:
+    """What was known of a server at one moment."""
+
+    def __init__(self, pid):
+        self.time_s = time.monotonic()
+        self.cpu_ns = 0
+        self.times_run = 0  # how often a thread of it was put on a processor
+        for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+            with open(path, encoding="ascii") as file:
+                ran_ns, _, times = (int(word) for word in file.read().split())
+            self.cpu_ns += ran_ns
+            self.times_run += times
+        # Since Linux 6.2 the size of the folder is the number of open descriptors.
+        self.fds = os.stat(f"/proc/{pid}/fd").st_size
+
+
+def memory_kb(pid):
+    """(whole resident set, the anonymous part of it)."""
+    found = {}
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key in ("VmRSS", "RssAnon"):
+                found[key] = int(value.split()[0])
+    return found["VmRSS"], found["RssAnon"]
+
+
+class Server:
+    """A running arm. Use it as a context: it is killed at the end if it was not stopped."""
+
+    def __init__(self, arm, cpu):
+        self.arm = arm
+        self.child = subprocess.Popen(
+            arm.command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=pinned(cpu),
+        )
+        self.pid = self.child.pid
+        self.line = self._first_line()
+        words = self.line.split()
+        if len(words) < 3 or words[:2] != ["listening", "on"]:
+            raise Failure(f"{arm.name} said '{self.line}' instead of where it listens")
+        if f"backend={arm.backend}" not in words:
+            raise Failure(f"{arm.name} runs on another backend: '{self.line}'")
+        self.address = words[2]
+        self.port = int(words[2].rsplit(":", 1)[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.communicate()
+
+    def _first_line(self):
+        if not select.select([self.child.stdout], [], [], START_S)[0]:
+            self.child.kill()
+            raise Failure(f"{self.arm.name} did not say where it listens within {START_S} s")
+        line = self.child.stdout.readline().decode().strip()
+        if not line:
+            why = self.child.communicate()[1].decode().strip()
+            raise Failure(f"{self.arm.name} did not start: {why}")
+        return line
+
+    def sample(self):
+        return Sample(self.pid)
+
+    def stop(self):
+        """Ends it and returns its summary."""
+        self.child.send_signal(signal.SIGTERM)
+        try:
+            out, err = self.child.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{self.arm.name} did not end within {STOP_S} s of SIGTERM") from None
+        if self.child.returncode != 0:
+            raise Failure(f"{self.arm.name} ended with {self.child.returncode}: {err.decode()}")
+        summary = last_json(out.decode())
+        if summary is None:
+            raise Failure(f"{self.arm.name} printed no summary in JSON")
+        return summary
+
+
+def text_of(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def output_of(*command):
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    except OSError:
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def cpu_model():
+    for line in (text_of("/proc/cpuinfo") or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def command_line():
+    """How this script was called; of a path outside the tree only the last part."""
+    words = [os.path.basename(sys.argv[0])]
+    for word in sys.argv[1:]:
+        if os.path.isabs(word):
+            is_inside = os.path.commonpath([word, ROOT]) == ROOT
+            word = os.path.relpath(word, ROOT) if is_inside else os.path.basename(word)
+        words.append(word)
+    return shlex.join(words)
+
+
+def machine(build):
+    """What a reader of the results must know of where they were taken."""
+    folder = "/sys/devices/system/cpu/vulnerabilities/"
+    rdy = os.path.join(build, "rdy")
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "commit": output_of("git", "describe", "--always", "--dirty"),
+        "kernel": f"{platform.release()} {platform.version()}",
+        "cpu": cpu_model(),
+        "cpus": os.cpu_count(),
+        "load_before": os.getloadavg(),
+        "mitigations": {
+            os.path.basename(path): text_of(path) for path in sorted(glob.glob(folder + "*"))
+        },
+        "rdy_info": last_json((output_of(rdy, "info", "--json") or "").replace("\n", " ")),
+    }
+
+
+def machine_lines(about):
+    active = [
+        f"{name}: {text}" for name, text in about["mitigations"].items() if text != "Not affected"
+    ]
+    yield f"{about['date']}  {about['command']}"
+    yield f"commit {about['commit'] or 'unknown'}, kernel {about['kernel']}"
+    yield f"{about['cpus']} x {about['cpu']}, load before {about['load_before'][0]:.2f}"
+    yield "mitigations: " + ("; ".join(active) or "none")
+    auto = (about["rdy_info"] or {}).get("auto", {})
+    yield f"auto picks {auto.get('backend', 'nobody knows what')}: {auto.get('reason', '')}"
+
+
+def save(folder, name, record, lines):
+    """Writes DATE-NAME.json and .txt; returns their common path."""
+    os.makedirs(folder, exist_ok=True)
+    base = os.path.join(folder, f"{record['machine']['date'][:10]}-{name}")
+    with open(base + ".json", "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1)
+        file.write("\n")
+    with open(base + ".txt", "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+    return base
+
+
+def add_common(parser):
+    """The options that both scripts know."""
+    last = max(os.sched_getaffinity(0))
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="the build folder")
+    parser.add_argument("--arms", default="", help="names, comma between; default: all")
+    parser.add_argument("--server-cpu", type=int, default=min(os.sched_getaffinity(0)))
+    parser.add_argument("--load-cpu", type=int, default=last)
+    parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))
+    parser.add_argument("--no-save", action="store_true", help="print only")
+
+
+def chosen_arms(options):
+    arms = arms_of(os.path.abspath(options.build))
+    if not options.arms:
+        return list(arms.values())
+    unknown = [name for name in options.arms.split(",") if name not in arms]
+    if unknown:
+        raise Failure(f"--arms: '{unknown[0]}' is none of {', '.join(arms)}")
+    return [arms[name] for name in options.arms.split(",")]

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* What the bench files share; see support.h. */
+#include "bench/support.h"
+
+#include <cstring>
+#include <ctime>
+
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+namespace rdy_bench
+{
+
+// A function's static: goals are registered before main(), in no certain order.
+static std::vector<Goal> &goals_list()
+{
+    static std::vector<Goal> list;
+    return list;
+}
+
+AddGoal::AddGoal(const char *what, const char *name, const char *against, double limit)
+{
+    goals_list().push_back({what, name, against, limit});
+}
+
+const std::vector<Goal> &goals()
+{
+    return goals_list();
+}
+
+void each(benchmark::State &state, double count)
+{
+    state.counters["each"] = benchmark::Counter(
+        count, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+}
+
+uint64_t now_ns()
+{
+    timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+Driver::Driver(int64_t backend)
+{
+    rdy_driver_opts opts = {};
+    int rc;
+
+    opts.size = sizeof(opts);
+    opts.backend = static_cast<rdy_backend_kind>(backend);
+    rc = rdy_driver_open(&driver_, &opts);
+    if (rc != 0) {
+        driver_ = nullptr;
+        why_ = std::string("the driver did not open: ") + std::strerror(-rc);
+    }
+}
+
+Driver::~Driver()
+{
+    rdy_driver_close(driver_);
+}
+
+struct rdy_driver_stats Driver::stats() const
+{
+    struct rdy_driver_stats stats;
+
+    ::rdy_driver_read_stats(driver_, &stats);
+    return stats;
+}
+
+EventFds::EventFds(size_t count)
+{
+    rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    for (size_t i = 0; i < count; i++) {
+        int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+        if (fd < 0) {
+            is_open_ = false;
+            return;
+        }
+        fds_.push_back(fd);
+    }
+}
+
+EventFds::~EventFds()
+{
+    for (int fd : fds_)
+        close(fd);
+}
+
+bool EventFds::raise(int fd)
+{
+    const uint64_t one = 1;
+
+    return write(fd, &one, sizeof(one)) == static_cast<ssize_t>(sizeof(one));
+}
+
+Pinned::Pinned(int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&before_);
+    sched_getaffinity(0, sizeof(before_), &before_);
+    CPU_ZERO(&set);
+    CPU_SET(static_cast<size_t>(cpu), &set);
+    // Refused where there is no such processor: then the row runs unpinned.
+    (void)sched_setaffinity(0, sizeof(set), &set);
+}
+
+Pinned::~Pinned()
+{
+    (void)sched_setaffinity(0, sizeof(before_), &before_);
+}
+
+} // namespace rdy_bench

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the bench files share: goals, which are printed as ratios after the rows; a driver and
+ * eventfds that clean up after themselves; a pinned thread.
+ *
+ * A bench reports what one operation took through each(): the goals compare that figure, so a row
+ * may do as many operations in an iteration as it likes.
+ */
+#ifndef RDY_BENCH_SUPPORT_H
+#define RDY_BENCH_SUPPORT_H
+
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+#include <sched.h>
+
+#include <rdy/rdy.h>
+
+namespace rdy_bench
+{
+
+// A line of the summary: the figure of the row `name` over that of the row `against` (a name
+// without what google-benchmark appends to it), or, with an empty `against`, in nanoseconds.
+// limit 0: nothing was promised.
+struct Goal {
+    std::string what;
+    std::string name;
+    std::string against;
+    double limit;
+};
+
+// Registered before main() runs, one object for each line.
+class AddGoal
+{
+  public:
+    AddGoal(const char *what, const char *name, const char *against, double limit);
+};
+
+const std::vector<Goal> &goals();
+
+// Reports the time of one of `count` operations in an iteration, as the counter "each".
+void each(benchmark::State &state, double count);
+
+// Nanoseconds of CLOCK_MONOTONIC.
+uint64_t now_ns();
+
+// The backend argument of a row: RDY_BACKEND_*, or kRaw for the bare system calls.
+constexpr int64_t kRaw = 0;
+constexpr int64_t kUring = RDY_BACKEND_URING;
+constexpr int64_t kEpoll = RDY_BACKEND_EPOLL;
+
+// A driver on a forced backend. The thread that makes it is its thread.
+class Driver
+{
+  public:
+    explicit Driver(int64_t backend);
+    ~Driver();
+    Driver(const Driver &) = delete;
+    Driver &operator=(const Driver &) = delete;
+
+    bool is_open() const
+    {
+        return driver_ != nullptr;
+    }
+    const std::string &why() const
+    {
+        return why_;
+    }
+    rdy_driver *get() const
+    {
+        return driver_;
+    }
+    struct rdy_driver_stats stats() const;
+
+  private:
+    rdy_driver *driver_ = nullptr;
+    std::string why_;
+};
+
+// Nonblocking eventfds, closed at the end.
+class EventFds
+{
+  public:
+    explicit EventFds(size_t count);
+    ~EventFds();
+    EventFds(const EventFds &) = delete;
+    EventFds &operator=(const EventFds &) = delete;
+
+    bool is_open() const
+    {
+        return is_open_;
+    }
+    const std::vector<int> &fds() const
+    {
+        return fds_;
+    }
+    // One more: a new edge, whether or not the last one was read.
+    static bool raise(int fd);
+
+  private:
+    std::vector<int> fds_;
+    bool is_open_ = true;
+};
+
+// Keeps the calling thread on one processor while it lives; does nothing where there is only one.
+class Pinned
+{
+  public:
+    explicit Pinned(int cpu);
+    ~Pinned();
+    Pinned(const Pinned &) = delete;
+    Pinned &operator=(const Pinned &) = delete;
+
+  private:
+    cpu_set_t before_;
+};
+
+} // namespace rdy_bench
+
+#endif

@@ -28,6 +28,12 @@
 /* The last, for want of room in the completion queue; arm again, the file may still be ready. */
 #define RDY_FACT_OVERFLOW 0x2u
 
+/*
+ * The events are the key of one wake-up of a socket, not its state: data wakes with PRI in the key
+ * whether or not there is urgent data. Without this flag PRI is true of a socket.
+ */
+#define RDY_FACT_KEY 0x4u
+
 struct rdy_fact {
     uint64_t token;  /* as given to arm() */
     uint32_t events; /* RDY_EV_*: what the kernel said; not necessarily the whole state */
@@ -53,6 +59,7 @@ struct rdy_backend {
     const struct rdy_backend_ops *ops;
     struct rdy_a64 system_calls;
     struct rdy_a64 interruptions; /* waits that a signal ended */
+    bool looks_again; /* of two wake-ups, either each is a fact, or one fact holds the state */
 };
 
 struct rdy_backend_opts {

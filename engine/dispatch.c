@@ -165,26 +165,32 @@ void rdy_driver_drain_inbox(struct rdy_driver *driver)
 }
 
 /*
- * A ring reports the key of the wake-up rather than the state, and data wakes with PRI in its key:
- * ask whether urgent data is really there. Only for those who want PRIORITY.
+ * Whether urgent data is really there. A key says PRI for any data: those who wait for PRIORITY get
+ * it confirmed, streams only want to know that there is none, which a key does not tell.
  */
 static uint32_t confirm_priority(const struct rdy_driver *driver, const struct rdy_scheduled_io *io,
-                                 uint32_t events)
+                                 const struct rdy_fact *fact)
 {
+    bool is_there;
+
     if (rdy_driver_has_whole_state(driver))
-        return events;
-    if (rdy_sys_poll_now(io->fd, RDY_EV_PRI) & RDY_EV_PRI)
-        return events;
-    return events & ~RDY_EV_PRI;
+        is_there = true;
+    else if (io->interest & RDY_INTEREST_URGENT)
+        is_there = (fact->flags & RDY_FACT_KEY) == 0;
+    else
+        is_there = (rdy_sys_poll_now(io->fd, RDY_EV_PRI) & RDY_EV_PRI) != 0;
+    return is_there ? fact->events : fact->events & ~RDY_EV_PRI;
 }
 
 /* Returns 1 if readiness reached a live registration. */
-static int deliver(struct rdy_driver *driver, struct rdy_scheduled_io *io, uint32_t events)
+static int deliver(struct rdy_driver *driver, struct rdy_scheduled_io *io,
+                   const struct rdy_fact *fact)
 {
+    uint32_t events = fact->events;
     uint32_t ready;
 
     if (rdy_unlikely(events & RDY_EV_PRI))
-        events = confirm_priority(driver, io, events);
+        events = confirm_priority(driver, io, fact);
     ready = rdy_translate((enum rdy_file_kind)io->kind, events);
     if (ready == 0)
         return 0;
@@ -289,7 +295,7 @@ static int handle_fact(struct rdy_driver *driver, const struct rdy_fact *fact)
         return 0;
     }
     if (fact->events != 0)
-        reached = deliver(driver, io, fact->events);
+        reached = deliver(driver, io, fact);
     if (rdy_unlikely(fact->flags & RDY_FACT_LAST))
         handle_last(driver, io, fact);
     return reached;

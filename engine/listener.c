@@ -2,7 +2,7 @@
 /*
  * Listeners: bind, and accept as a poll.
  *
- * Options that accepted sockets inherit (TCP_NODELAY, TCP_INQ) are set once, on the listener: a
+ * Options that accepted sockets inherit (TCP_NODELAY) are set once, on the listener: a
  * connection then costs no setsockopt. Readiness is cleared by EAGAIN only: one event may stand for
  * many connections, and a connection that could not be taken for want of descriptors is still
  * there.

@@ -133,7 +133,7 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
     struct rdy_scheduled_io *io = NULL;
     int rc;
 
-    if (interest == 0 || (interest & ~RDY_INTEREST_ALL) != 0)
+    if (interest == 0 || (interest & ~(RDY_INTEREST_ALL | RDY_INTEREST_URGENT)) != 0)
         return -EINVAL;
     if (rdy_driver_is_forked(driver))
         return -EOWNERDEAD;
@@ -160,8 +160,11 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
 int rdy_register(struct rdy_driver *driver, int fd, uint32_t interest, struct rdy_registration *reg)
 {
     struct rdy_registration result;
-    int rc = rdy_register_kind(driver, fd, interest, RDY_FILE_AUTO, &result);
+    int rc;
 
+    if ((interest & ~RDY_INTEREST_ALL) != 0)
+        return -EINVAL;
+    rc = rdy_register_kind(driver, fd, interest, RDY_FILE_AUTO, &result);
     if (rc == 0)
         *reg = result;
     return rc;

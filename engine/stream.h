@@ -10,8 +10,10 @@
 #include "engine/base.h"
 
 /* rdy_stream.flags and rdy_listener.flags. */
-#define RDY_SOCKET_INQ        0x1u /* TCP_INQ is on: a read also says how much is left */
-#define RDY_SOCKET_PRIORITY   0x2u /* urgent data is reported, so its absence is known */
+#define RDY_SOCKET_STATES     0x1u  /* events are states: no PRIORITY, no urgent data */
+#define RDY_SOCKET_KEYS       0x2u  /* events may be keys, of which a mark has two */
+#define RDY_SOCKET_FED        0x8u  /* data was read since the stream was last found drained */
+#define RDY_SOCKET_UNSURE     0x10u /* the first event of a mark may have been used up */
 #define RDY_SOCKET_CONNECTING 0x4u
 /* Above these the errno of a connection that failed: the kernel tells it once only. */
 #define RDY_SOCKET_ERROR_SHIFT 16

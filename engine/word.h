@@ -53,6 +53,14 @@ static inline uint64_t rdy_word_bump(uint64_t word, uint64_t mask)
     return (word & ~mask) | (((word & mask) + one) & mask);
 }
 
+#define RDY_TICKS_MASK 0x7fffffu /* ticks are counted modulo 2^23 */
+
+/* How many events the read side has seen, modulo 2^23. */
+static inline uint32_t rdy_word_read_tick(uint64_t word)
+{
+    return (uint32_t)((word & RDY_WORD_READ_TICK) >> 16);
+}
+
 static inline bool rdy_word_is_ended(uint64_t word)
 {
     return (word & RDY_WORD_END) != 0;

@@ -8,7 +8,8 @@
  * b) Cancelling is a request of its own, and its answer says nothing about the target: the target's
  *    own last completion does. POLL_REMOVE can even fail with the poll left armed, so ASYNC_CANCEL.
  * c) An armed poll keeps the file open. After close(2) a peer sees no FIN until the poll is gone.
- * d) The mask of a completion is what woke the poll, not the file's state; masks must be added up.
+ * d) The mask of a completion is what woke the poll, not the file's state, unless several wake-ups
+ *    came together; masks must be added up, and PRI may be false.
  * e) A file that cannot be polled is reported as always ready, once. The engine tells them apart.
  * f) The descriptor of a DEFER_TASKRUN ring never wakes another loop; a registered eventfd does.
  * g) Only the thread that opened the ring may enter it, so arm() and disarm() are its alone.
@@ -28,7 +29,12 @@
 
 #define WAKE_USER_DATA UINT64_C(0xffffffff00000000)
 #define EVENTS_ASKED   (RDY_EV_IN | RDY_EV_PRI | RDY_EV_OUT)
-#define EVENTS_ALL     (EVENTS_ASKED | RDY_EV_ERR | RDY_EV_HUP | RDY_EV_RDHUP)
+/*
+ * A socket's data wakes with this bit in the key, and no stream socket's state ever has it: so it
+ * tells a key from a state. Asked for along with IN, and taken out again.
+ */
+#define KEY_BIT    POLLRDBAND
+#define EVENTS_ALL (EVENTS_ASKED | RDY_EV_ERR | RDY_EV_HUP | RDY_EV_RDHUP)
 
 static_assert(RDY_EV_IN == POLLIN && RDY_EV_PRI == POLLPRI && RDY_EV_OUT == POLLOUT, "poll bits");
 static_assert(RDY_EV_ERR == POLLERR && RDY_EV_HUP == POLLHUP, "poll bits");
@@ -64,7 +70,10 @@ static int poll_queue(struct uring *uring, int fd, uint64_t user_data, uint32_t 
 static int uring_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32_t events)
 {
     rdy_assert(token & 1);
-    return poll_queue(uring_of(backend), fd, token, events & EVENTS_ALL);
+    events &= EVENTS_ALL;
+    if (events & RDY_EV_IN)
+        events |= KEY_BIT;
+    return poll_queue(uring_of(backend), fd, token, events);
 }
 
 static int cancel_queue(struct uring *uring, uint64_t token)
@@ -118,6 +127,8 @@ static void take_poll(const struct io_uring_cqe *cqe, bool is_overflow, struct r
     fact->flags = is_last ? RDY_FACT_LAST : 0;
     if (is_last && is_overflow && cqe->res >= 0)
         fact->flags |= RDY_FACT_OVERFLOW;
+    if (cqe->res > 0 && (cqe->res & KEY_BIT))
+        fact->flags |= RDY_FACT_KEY;
     fact->reserved = 0;
 }
 
@@ -259,6 +270,8 @@ int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *o
     if (rc < 0)
         goto close_notify;
 
+    /* Since Linux 6.0 at the latest; before, a second wake-up could be swallowed by the first. */
+    uring->backend.looks_again = uring->ring.rung <= RDY_RUNG_SINGLE_COOP;
     *out = &uring->backend;
     return 0;
 

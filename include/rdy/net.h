@@ -28,6 +28,7 @@ struct rdy_stream {
     struct rdy_registration reg;
     int fd;
     uint32_t flags;
+    uint32_t drained_tick;
 };
 
 struct rdy_listen_opts {

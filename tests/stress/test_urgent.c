@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Urgent data from another processor, against the short cut "a short read means drained".
+ *
+ * A read stops short at an urgent mark. The stream argues from the events it saw that there was no
+ * mark; were it wrong once, the bytes behind the mark would lie there with no event to come. So the
+ * sender writes a round of plain and urgent bytes, cut at random, then waits until the reader has
+ * them all and sends nothing meanwhile: a round that is not read to its end hangs, and the watchdog
+ * says so. SO_OOBINLINE keeps the urgent bytes in the stream, so that every byte counts.
+ */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "engine/atomic.h"
+#include "engine/sys.h"
+#include "tests/support/pair.h"
+#include "tests/support/stress.h"
+
+#define ROUNDS STRESS_ROUNDS(40000, 4000)
+
+struct scene {
+    struct pair pair;
+    struct rdy_a64 sent;
+    struct rdy_a64 received;
+    int turns_left;
+};
+
+static void send_piece(struct scene *scene, uint64_t *random, int flags)
+{
+    static const char bytes[64];
+    size_t len = 1 + stress_random(random) % sizeof(bytes);
+
+    if (send(scene->pair.peer, bytes, len, flags | MSG_NOSIGNAL) != (ssize_t)len)
+        abort();
+    (void)rdy_a64_add_relaxed(&scene->sent, len);
+    for (uint64_t i = stress_random(random) % 64; i > 0; i--)
+        rdy_sys_cpu_relax();
+}
+
+/* Spins a while before it yields: where others compete for the processor, a yield costs a tick. */
+static void wait_until_received(struct scene *scene)
+{
+    uint64_t sent = rdy_a64_load_relaxed(&scene->sent);
+
+    for (uint32_t spins = 0; rdy_a64_load_acquire(&scene->received) != sent; spins++) {
+        if (spins % 65536 == 65535)
+            (void)sched_yield();
+        rdy_sys_cpu_relax();
+    }
+}
+
+static void *run_sender(void *arg)
+{
+    struct scene *scene = arg;
+    uint64_t random = 20;
+
+    stress_pin(true);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (uint64_t i = stress_random(&random) % 3; i > 0; i--)
+            send_piece(scene, &random, 0);
+        send_piece(scene, &random, MSG_OOB);
+        for (uint64_t i = stress_random(&random) % 3; i > 0; i--)
+            send_piece(scene, &random, 0);
+        wait_until_received(scene);
+    }
+    if (shutdown(scene->pair.peer, SHUT_WR) != 0)
+        abort();
+    return NULL;
+}
+
+static int poll_reads_to_the_end(struct rdy_task *task, void *self)
+{
+    struct scene *scene = ((struct test_task *)self)->test;
+    static char buf[4096];
+    ssize_t count;
+
+    for (;;) {
+        count = rdy_stream_poll_read(&scene->pair.server, task, buf, sizeof(buf));
+        if (count <= 0)
+            return (int)count;
+        (void)rdy_a64_add_relaxed(&scene->received, (uint64_t)count);
+    }
+}
+
+/*
+ * The same, looking at the driver all the time and reading only now and then: the two wake-ups of a
+ * mark are then taken apart now and then, and both are seen before the read.
+ */
+static int poll_reads_late(struct rdy_task *task, void *self)
+{
+    struct test_task *my = self;
+    struct scene *scene = my->test;
+    static char buf[4096];
+    ssize_t count;
+
+    RDY_BEGIN(&my->co);
+    for (;;) {
+        for (scene->turns_left = 3; scene->turns_left > 0; scene->turns_left--)
+            RDY_YIELD(&my->co, task);
+        count = rdy_stream_poll_read(&scene->pair.server, task, buf, sizeof(buf));
+        if (count == RDY_PENDING)
+            continue; /* not asleep: the next turn comes at once */
+        if (count <= 0)
+            return (int)count;
+        (void)rdy_a64_add_relaxed(&scene->received, (uint64_t)count);
+    }
+    RDY_END(&my->co);
+    return 0;
+}
+
+static void read_rounds(void **state, rdy_poll_fn *reader)
+{
+    static struct scene scene;
+    struct rdy_driver_stats stats;
+    pthread_t sender;
+    cpu_set_t cpus;
+    int one = 1;
+
+    scene = (struct scene){0};
+    stress_watch();
+    assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
+    pair_open(&scene.pair, state);
+    pair_accept(&scene.pair);
+    assert_int_equal(setsockopt(scene.pair.server.fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one)),
+                     0);
+    /* Or the sender would wait for acknowledgements instead of racing. */
+    assert_int_equal(setsockopt(scene.pair.peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
+    (void)spawn_test(scene.pair.runtime, reader, NULL, &scene);
+    assert_int_equal(pthread_create(&sender, NULL, run_sender, &scene), 0);
+    stress_pin(false); /* after the thread was made, which would inherit it */
+
+    assert_int_equal(rdy_runtime_run(scene.pair.runtime), 0);
+
+    assert_int_equal(pthread_join(sender, NULL), 0);
+    assert_int_equal(rdy_a64_load_relaxed(&scene.received), rdy_a64_load_relaxed(&scene.sent));
+    stats = driver_stats(scene.pair.runtime);
+    print_message("%d rounds, %llu bytes, %llu events\n", ROUNDS,
+                  (unsigned long long)rdy_a64_load_relaxed(&scene.sent),
+                  (unsigned long long)stats.ready_events);
+    assert_int_equal(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+    pair_close(&scene.pair);
+}
+
+static void urgent_marks_never_hide_what_is_behind_them(void **state)
+{
+    read_rounds(state, poll_reads_to_the_end);
+}
+
+static void urgent_marks_seen_one_wake_up_at_a_time_hide_nothing(void **state)
+{
+    read_rounds(state, poll_reads_late);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_BOTH(urgent_marks_never_hide_what_is_behind_them),
+        ON_BOTH(urgent_marks_seen_one_wake_up_at_a_time_hide_nothing),
+    };
+
+    return cmocka_run_group_tests_name("urgent", tests, NULL, NULL);
+}

@@ -105,9 +105,10 @@ static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
         return 0;
     if (earliest_ns == RDY_WHEEL_NEVER)
         return -1;
+    if (runtime->is_clock_paused) /* waiting would not bring the timer nearer */
+        return 0;
     /* The tasks of this round took their time; without a fresh look we would sleep that longer. */
-    runtime->is_now_known = false;
-    now_ns = rdy_runtime_now_ns(runtime);
+    now_ns = rdy_clock_read_ns(runtime);
     if (earliest_ns <= now_ns)
         return 0;
     if (earliest_ns - now_ns > INT64_MAX)
@@ -122,13 +123,20 @@ static void runtime_fire_timers(struct rdy_runtime *runtime)
 
     if (runtime->wheel.earliest_ns == RDY_WHEEL_NEVER)
         return;
-    rdy_wheel_expire(&runtime->wheel, rdy_runtime_now_ns(runtime));
+    rdy_clock_expire(runtime);
     while ((timer = rdy_wheel_take_due(&runtime->wheel))) {
         struct rdy_waker waker = timer->waker; /* the waker may end the timer's memory */
 
         runtime->count.timers_fired++;
         rdy_waker_wake(&waker);
     }
+}
+
+/* No task can run, and nothing is known that would make one run. */
+static bool runtime_is_idle(const struct rdy_runtime *runtime)
+{
+    return !runtime->ready.first && !runtime->deferred.first &&
+           !rdy_aptr_load_relaxed(&runtime->shared.inbox);
 }
 
 static int runtime_turn(struct rdy_runtime *runtime)
@@ -138,6 +146,8 @@ static int runtime_turn(struct rdy_runtime *runtime)
     runtime->is_now_known = false;
     if (rc < 0)
         return rc;
+    if (runtime->is_clock_paused && rc == 0 && runtime_is_idle(runtime))
+        rdy_clock_skip(runtime);
     rdy_task_queue_append(&runtime->ready, &runtime->deferred);
     runtime_fire_timers(runtime);
     return 0;
@@ -239,15 +249,6 @@ void rdy_runtime_close(struct rdy_runtime *runtime)
 struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime)
 {
     return runtime->driver;
-}
-
-uint64_t rdy_runtime_now_ns(struct rdy_runtime *runtime)
-{
-    if (!runtime->is_now_known) {
-        runtime->now_ns = rdy_sys_now_ns();
-        runtime->is_now_known = true;
-    }
-    return runtime->now_ns;
 }
 
 void rdy_runtime_read_stats(const struct rdy_runtime *runtime, struct rdy_runtime_stats *stats)

@@ -32,7 +32,9 @@ struct rdy_runtime {
     uint32_t event_interval;
     bool is_closing;
     bool is_now_known; /* now_ns was read since the last turn */
+    bool is_clock_paused;
     uint64_t now_ns;
+    uint64_t clock_offset_ns;       /* from CLOCK_MONOTONIC to the runtime's time, modulo 2^64 */
     struct rdy_runtime_stats count; /* the counters of this thread, and the gauges */
     struct rdy_wheel wheel;
     struct rdy_runtime_shared shared __attribute__((aligned(RDY_CACHE_LINE)));
@@ -40,6 +42,18 @@ struct rdy_runtime {
 
 /* The runtime that this thread is running: its tasks' wakers take the short way. */
 extern _Thread_local struct rdy_runtime *rdy_runtime_current;
+
+/* The time, after a fresh look at the clock. */
+uint64_t rdy_clock_read_ns(struct rdy_runtime *runtime);
+
+/* The sum, or "never" if 64 bits do not hold it. */
+uint64_t rdy_clock_after(uint64_t from_ns, uint64_t distance_ns);
+
+/* Moves a paused clock to the next timer, if there is one. */
+void rdy_clock_skip(struct rdy_runtime *runtime);
+
+/* Has the wheel collect what is due; with a paused clock in the order of deadlines. */
+void rdy_clock_expire(struct rdy_runtime *runtime);
 
 /* Defers the polled task because its budget is used up, and counts that once a poll. */
 void rdy_task_overdraw(struct rdy_task *task);

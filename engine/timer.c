@@ -2,6 +2,8 @@
 /*
  * Timers of a runtime: the wheel with the runtime's clock. The runtime's thread only.
  */
+#include <rdy/timer.h>
+
 #include "engine/runtime.h"
 
 void rdy_timer_arm(struct rdy_timer *timer, struct rdy_runtime *runtime, uint64_t deadline_ns,
@@ -51,4 +53,16 @@ int rdy_timer_poll_until(struct rdy_timer *timer, struct rdy_task *task, uint64_
     }
     rdy_timer_arm(timer, task->runtime, deadline_ns, &waker);
     return RDY_PENDING;
+}
+
+void rdy_timer_start_sleep(struct rdy_timer *timer, struct rdy_task *task, uint64_t duration_ns)
+{
+    (void)rdy_timer_cancel(timer);
+    timer->state = RDY_TIMER_IDLE; /* it may have fired for another sleep to the same time */
+    timer->deadline_ns = rdy_clock_after(rdy_clock_read_ns(task->runtime), duration_ns);
+}
+
+int rdy_timer_poll_sleep(struct rdy_timer *timer, struct rdy_task *task)
+{
+    return rdy_timer_poll_until(timer, task, timer->deadline_ns);
 }

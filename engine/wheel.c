@@ -182,6 +182,62 @@ void rdy_wheel_expire(struct rdy_wheel *wheel, uint64_t now_ns)
     wheel->earliest_ns = wheel_find_earliest(wheel);
 }
 
+/* Merges two chains by deadline; among equal ones those of @earlier come first. */
+static struct rdy_timer *chain_merge(struct rdy_timer *earlier, struct rdy_timer *later)
+{
+    struct rdy_timer *merged = NULL;
+    struct rdy_timer **end = &merged;
+
+    while (earlier && later) {
+        struct rdy_timer **from = later->deadline_ns < earlier->deadline_ns ? &later : &earlier;
+
+        *end = *from;
+        *from = (*from)->next;
+        end = &(*end)->next;
+    }
+    *end = earlier ? earlier : later;
+    return merged;
+}
+
+/* Sorts by deadline and keeps the order of equal ones: a merge sort, bottom up. */
+static struct rdy_timer *chain_sort(struct rdy_timer *chain)
+{
+    struct rdy_timer *runs[64] = {0}; /* runs[i] has 2^i timers or none; the higher came earlier */
+    struct rdy_timer *sorted = NULL;
+
+    while (chain) {
+        struct rdy_timer *run = chain;
+        uint32_t i = 0;
+
+        chain = chain->next;
+        run->next = NULL;
+        for (; runs[i]; i++) {
+            run = chain_merge(runs[i], run);
+            runs[i] = NULL;
+        }
+        runs[i] = run;
+    }
+    for (uint32_t i = 0; i < 64; i++)
+        sorted = chain_merge(runs[i], sorted);
+    return sorted;
+}
+
+void rdy_wheel_sort_due(struct rdy_wheel *wheel)
+{
+    struct rdy_wheel_slot *due = &wheel->slots[SLOT_DUE];
+    struct rdy_timer *last = NULL;
+
+    if (!due->first)
+        return;
+    due->first = chain_sort(due->first);
+    for (struct rdy_timer *timer = due->first; timer; timer = timer->next) {
+        rdy_assert(!last || last->deadline_ns <= timer->deadline_ns);
+        timer->prev = last;
+        last = timer;
+    }
+    due->first->prev = last;
+}
+
 struct rdy_timer *rdy_wheel_take_due(struct rdy_wheel *wheel)
 {
     struct rdy_timer *timer = wheel->slots[SLOT_DUE].first;

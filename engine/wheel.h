@@ -62,6 +62,9 @@ bool rdy_wheel_cancel(struct rdy_wheel *wheel, struct rdy_timer *timer);
 /* Moves the present to @now_ns, which never goes back, and collects what is due. */
 void rdy_wheel_expire(struct rdy_wheel *wheel, uint64_t now_ns);
 
+/* Puts what was collected into the order of deadlines, that of arming among equal ones. */
+void rdy_wheel_sort_due(struct rdy_wheel *wheel);
+
 /* The next collected timer, marked as fired; NULL when there is none left. */
 struct rdy_timer *rdy_wheel_take_due(struct rdy_wheel *wheel);
 

@@ -12,6 +12,7 @@
 #include <rdy/runtime.h>
 #include <rdy/serve.h>
 #include <rdy/task.h>
+#include <rdy/timer.h>
 #include <rdy/waker.h>
 
 #endif

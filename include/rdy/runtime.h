@@ -66,7 +66,8 @@ RDY_API void rdy_runtime_close(struct rdy_runtime *runtime);
 /* The runtime's driver, borrowed. */
 RDY_API struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime);
 
-/* Nanoseconds of CLOCK_MONOTONIC: read at the first call after each turn. The runtime's thread. */
+/* Nanoseconds of CLOCK_MONOTONIC: read at the first call after each turn. A test may have paused
+ * the clock (<rdy/timer.h>). The runtime's thread. */
 RDY_API uint64_t rdy_runtime_now_ns(struct rdy_runtime *runtime);
 
 /* A snapshot of the counters. The runtime's thread. */

@@ -2,11 +2,12 @@
 /*
  * The runtime: runs tasks, turns the driver, fires timers, on one thread.
  *
- * A round is: take in the tasks that other threads woke, poll at most event_interval tasks, turn
- * the driver, requeue what was deferred, fire timers. The turn blocks only if nothing can run, and
- * it always comes: tasks that wake each other for ever cannot keep the driver from being looked at.
- * A push by another thread that races with the decision to block is caught by the driver: it
- * unparks after its push, and an unpark ends the next blocking turn as well as the present one.
+ * A round is: take in the tasks that other threads woke, poll
+ * at most event_interval tasks, turn the driver, requeue what was deferred, fire timers. The turn
+ * blocks only if nothing can run, and it always comes: tasks that wake each other for ever cannot
+ * keep the driver from being looked at. A push by another thread that races with the decision to
+ * block is caught by the driver: it unparks after its push, and an unpark ends the next blocking
+ * turn as well as the present one.
  */
 #include "engine/runtime.h"
 
@@ -101,7 +102,7 @@ static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
     uint64_t earliest_ns = runtime->wheel.earliest_ns;
     uint64_t now_ns;
 
-    if (runtime->ready.first || runtime->deferred.first)
+    if (runtime->next || runtime->ready.first || runtime->deferred.first)
         return 0;
     if (earliest_ns == RDY_WHEEL_NEVER)
         return -1;
@@ -186,7 +187,7 @@ static int runtime_loop(struct rdy_runtime *runtime)
 
         rdy_task_drain_inbox(runtime);
         for (uint32_t polls = 0; polls < runtime->event_interval; polls++) {
-            struct rdy_task *task = rdy_task_queue_pop(&runtime->ready);
+            struct rdy_task *task = rdy_task_next(runtime);
 
             if (!task)
                 break;

@@ -24,6 +24,8 @@ struct rdy_runtime {
     struct rdy_driver *driver;
     struct rdy_slab *tasks;
     struct rdy_task_queue ready;
+    struct rdy_task *next;          /* runs before `ready`: woken by the task that ran last */
+    uint32_t next_streak;           /* how many of those ran in a row */
     struct rdy_task_queue deferred; /* run after the next turn of the driver */
     struct rdy_task *spare;         /* headers of ended tasks */
     struct rdy_task *polled;        /* the task whose poll is in progress */

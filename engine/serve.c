@@ -52,6 +52,8 @@ static int start_session(struct accept_loop *loop, struct rdy_task *task, struct
         .poll = session_poll,
         .drop = session_drop,
         .self_size = sizeof(struct session_head) + loop->session->self_size,
+        .name = loop->session->name,
+        .timeout_ns = loop->session->timeout_ns,
     };
     struct session_head *head;
     void *self = NULL;
@@ -111,7 +113,11 @@ static void accept_drop(void *self)
 int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
               const struct rdy_task_spec *session, struct rdy_task_id *id)
 {
-    static const struct rdy_task_spec spec = {accept_poll, accept_drop, sizeof(struct accept_loop)};
+    static const struct rdy_task_spec spec = {
+        .poll = accept_poll,
+        .drop = accept_drop,
+        .self_size = sizeof(struct accept_loop),
+    };
     struct accept_loop *loop;
     void *self = NULL;
     int rc;

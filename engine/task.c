@@ -12,6 +12,10 @@
  * waker releases, the runtime acquires); if it is after, it finds running or idle and the task is
  * polled again. A wake that only looked, saw "queued" and went away would leave a window in which
  * the poll misses what the waker wrote.
+ *
+ * Who is woken by the task that runs goes next, ahead of the queue: what it was woken for is still
+ * in the cache. Only the first, so that several who are woken keep their order; and at most three
+ * times in a row, then the queue has its turn, or two tasks that wake each other would keep it.
  */
 #include "engine/runtime.h"
 
@@ -66,10 +70,13 @@ static void wake_here(struct rdy_runtime *runtime, struct rdy_task *task)
         }
     } while (!rdy_a32_cas_acq_rel(&task->state, &seen, state_after_wake(seen)));
 
-    if (seen == RDY_TASK_IDLE) {
-        __builtin_prefetch(task->self); /* on its way while those before it run */
+    if (seen != RDY_TASK_IDLE)
+        return;
+    __builtin_prefetch(task->self); /* on its way while those before it run */
+    if (runtime->polled && !runtime->next)
+        runtime->next = task;
+    else
         rdy_task_queue_push(&runtime->ready, task);
-    }
 }
 
 static void wake_from_elsewhere(struct rdy_runtime *runtime, struct rdy_task *task)
@@ -160,58 +167,119 @@ static void header_keep(struct rdy_runtime *runtime, struct rdy_task *task)
     runtime->spare = task;
 }
 
-/* calloc() aligns to 16 whatever is a multiple of 16. */
-static int self_make(size_t size, void **self)
+static uint32_t flags_of(const struct rdy_task_spec *spec)
 {
+    if (spec->timeout_ns != 0)
+        return RDY_TASK_TIMED | RDY_TASK_NAMED;
+    return spec->name ? RDY_TASK_NAMED : 0;
+}
+
+/* Bytes in front of a task's own struct. */
+static size_t front_size(uint32_t flags)
+{
+    if (flags & RDY_TASK_TIMED)
+        return sizeof(struct rdy_timer) + sizeof(struct rdy_task_label);
+    return flags & RDY_TASK_NAMED ? sizeof(struct rdy_task_label) : 0;
+}
+
+/* calloc() aligns to 16 whatever is a multiple of 16. */
+int rdy_task_self_make(const struct rdy_task_spec *spec, void **self)
+{
+    size_t front = front_size(flags_of(spec));
+    char *block;
+
     *self = NULL;
-    if (size == 0)
+    if (!spec->poll || spec->self_size > SELF_SIZE_MAX)
+        return -EINVAL;
+    if (front + spec->self_size == 0)
         return 0;
-    *self = calloc(1, (size + SELF_ALIGNMENT - 1) & ~(size_t)(SELF_ALIGNMENT - 1));
-    rdy_assert(((uintptr_t)*self & (SELF_ALIGNMENT - 1)) == 0);
-    return *self ? 0 : -ENOMEM;
+    block =
+        calloc(1, (front + spec->self_size + SELF_ALIGNMENT - 1) & ~(size_t)(SELF_ALIGNMENT - 1));
+    if (!block)
+        return -ENOMEM;
+    rdy_assert(((uintptr_t)block & (SELF_ALIGNMENT - 1)) == 0);
+    *self = block + front;
+    return 0;
+}
+
+static void self_free(uint32_t flags, void *self)
+{
+    if (self)
+        free((char *)self - front_size(flags));
+}
+
+void rdy_task_self_free(const struct rdy_task_spec *spec, void *self)
+{
+    self_free(flags_of(spec), self);
+}
+
+int rdy_task_start(struct rdy_runtime *runtime, const struct rdy_task_spec *spec, void *self,
+                   struct rdy_task **started)
+{
+    struct rdy_task *task;
+    int rc = 0;
+
+    rdy_debug(rdy_driver_is_own_thread(runtime->driver));
+    if (runtime->is_closing)
+        return -ESHUTDOWN;
+    task = header_take(runtime, &rc);
+    if (!task)
+        return rc;
+    task->self = self;
+    task->poll = spec->poll;
+    task->drop = spec->drop;
+    task->join = NULL;
+    task->flags = flags_of(spec);
+    if (rdy_unlikely(task->flags != 0))
+        rdy_task_label(task)->name = spec->name;
+    if (rdy_unlikely(task->flags & RDY_TASK_TIMED))
+        rdy_task_arm_deadline(task, rdy_task_first_deadline(runtime, spec->timeout_ns));
+    runtime->count.tasks_spawned++;
+    runtime->count.tasks_live++;
+
+    /* A swap, not a store: a late waker of the header's last task may be at this word now. */
+    (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_QUEUED);
+    rdy_task_queue_push(&runtime->ready, task);
+    *started = task;
+    return 0;
 }
 
 int rdy_spawn(struct rdy_runtime *runtime, const struct rdy_task_spec *spec, void **self,
               struct rdy_task_id *id)
 {
-    struct rdy_task *task;
-    int rc = 0;
+    struct rdy_task *task = NULL;
+    void *made;
+    int rc = rdy_task_self_make(spec, &made);
 
-    if (!spec->poll || spec->self_size > SELF_SIZE_MAX)
-        return -EINVAL;
-    if (runtime->is_closing)
-        return -ESHUTDOWN;
-    rdy_debug(rdy_driver_is_own_thread(runtime->driver));
-
-    task = header_take(runtime, &rc);
-    if (!task)
+    if (rc < 0)
         return rc;
-    rc = self_make(spec->self_size, &task->self);
+    rc = rdy_task_start(runtime, spec, made, &task);
     if (rc < 0) {
-        header_keep(runtime, task);
+        rdy_task_self_free(spec, made);
         return rc;
     }
-    task->poll = spec->poll;
-    task->drop = spec->drop;
-    task->flags = 0;
-    runtime->count.tasks_spawned++;
-    runtime->count.tasks_live++;
     if (self)
-        *self = task->self;
+        *self = made;
     if (id)
         *id = rdy_task_get_id(task);
-
-    /* A swap, not a store: a late waker of the header's last task may be at this word now. */
-    (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_QUEUED);
-    rdy_task_queue_push(&runtime->ready, task);
     return 0;
+}
+
+const char *rdy_task_name(const struct rdy_task *task)
+{
+    const char *name = NULL;
+
+    if (task->flags & RDY_TASK_NAMED)
+        name = rdy_task_label(task)->name;
+    return name ? name : "";
 }
 
 /*
  * Ends a task that is not being polled: its name and wakers are stale from here on, so that
- * whatever its drop does, abort itself included, finds it gone. The header is the caller's to keep.
+ * whatever its drop does, abort itself included, finds it gone. The joiner hears of it last, when
+ * all that the task held is free. The header is the caller's to keep.
  */
-static void task_end(struct rdy_runtime *runtime, struct rdy_task *task)
+static void task_end(struct rdy_runtime *runtime, struct rdy_task *task, int result)
 {
     void *self = task->self;
 
@@ -220,30 +288,41 @@ static void task_end(struct rdy_runtime *runtime, struct rdy_task *task)
     (void)rdy_slab_renew(runtime->tasks, task);
     runtime->count.tasks_live--;
     runtime->count.tasks_ended++;
+    if (rdy_unlikely(task->flags & RDY_TASK_TIMED))
+        (void)rdy_timer_cancel(rdy_task_deadline(task));
     if (task->drop)
         task->drop(self);
-    free(self);
+    self_free(task->flags, self);
     task->self = NULL;
+    if (task->join)
+        rdy_task_resolve(task, result);
 }
 
-/* Ends a task that is idle or queued. A queued one is reaped when it comes out of its queue. */
-static void task_cut_off(struct rdy_runtime *runtime, struct rdy_task *task)
+/* A queued one is reaped when it comes out of its queue. */
+void rdy_task_cut_off(struct rdy_runtime *runtime, struct rdy_task *task, int result)
 {
     uint32_t seen = RDY_TASK_IDLE;
     bool was_idle = rdy_a32_cas_acq_rel(&task->state, &seen, RDY_TASK_ENDED);
 
     rdy_assert(was_idle || seen == RDY_TASK_QUEUED);
-    task_end(runtime, task);
+    task_end(runtime, task, result);
     if (was_idle)
         header_keep(runtime, task);
 }
 
-int rdy_task_abort(struct rdy_runtime *runtime, struct rdy_task_id id)
+struct rdy_task *rdy_task_find(const struct rdy_runtime *runtime, struct rdy_task_id id)
 {
     struct rdy_task *task =
         rdy_slab_find(runtime->tasks, ((uint64_t)id.slot << 32) | id.generation);
 
-    if (!task || (task->flags & RDY_TASK_GONE))
+    return task && (task->flags & RDY_TASK_GONE) == 0 ? task : NULL;
+}
+
+int rdy_task_abort(struct rdy_runtime *runtime, struct rdy_task_id id)
+{
+    struct rdy_task *task = rdy_task_find(runtime, id);
+
+    if (!task)
         return -ESRCH;
     if (task == runtime->polled) {
         if ((task->flags & RDY_TASK_ABORTED) == 0)
@@ -252,7 +331,7 @@ int rdy_task_abort(struct rdy_runtime *runtime, struct rdy_task_id id)
         return 0;
     }
     runtime->count.task_aborts++;
-    task_cut_off(runtime, task);
+    rdy_task_cut_off(runtime, task, -ECANCELED);
     return 0;
 }
 
@@ -294,6 +373,28 @@ static void task_park(struct rdy_runtime *runtime, struct rdy_task *task)
     rdy_task_queue_push(&runtime->ready, task);
 }
 
+struct rdy_task *rdy_task_next(struct rdy_runtime *runtime)
+{
+    struct rdy_task *task = runtime->next;
+
+    if (!task) {
+        runtime->next_streak = 0;
+        return rdy_task_queue_pop(&runtime->ready);
+    }
+    runtime->next = NULL;
+    if (runtime->next_streak == RDY_TASK_NEXT_MAX && runtime->ready.first) {
+        runtime->count.next_bounds++;
+        runtime->next_streak = 0;
+        rdy_task_queue_push(&runtime->ready, task);
+        return rdy_task_queue_pop(&runtime->ready);
+    }
+    if (runtime->next_streak < RDY_TASK_NEXT_MAX)
+        runtime->next_streak++;
+    if ((task->flags & RDY_TASK_GONE) == 0)
+        runtime->count.next_polls++;
+    return task;
+}
+
 void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
 {
     uint32_t was;
@@ -308,7 +409,7 @@ void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
     was = rdy_a32_swap_acq_rel(&task->state, RDY_TASK_RUNNING);
     rdy_assert(was == RDY_TASK_QUEUED);
 
-    task->flags = 0;
+    task->flags &= RDY_TASK_LASTING;
     runtime->polled = task;
     runtime->budget_left = runtime->task_budget;
     runtime->count.task_polls++;
@@ -322,7 +423,7 @@ void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
         return;
     }
     (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_ENDED);
-    task_end(runtime, task);
+    task_end(runtime, task, rc == RDY_PENDING ? -ECANCELED : rc);
     header_keep(runtime, task);
 }
 
@@ -355,6 +456,6 @@ void rdy_task_end_all(struct rdy_runtime *runtime)
     rdy_assert(runtime->is_closing && !runtime->polled);
     while ((task = rdy_slab_next_live(runtime->tasks, &slot))) {
         if ((task->flags & RDY_TASK_GONE) == 0)
-            task_cut_off(runtime, task);
+            rdy_task_cut_off(runtime, task, -ECANCELED);
     }
 }

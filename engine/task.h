@@ -13,7 +13,7 @@
 #ifndef RDY_ENGINE_TASK_H
 #define RDY_ENGINE_TASK_H
 
-#include <rdy/task.h>
+#include <rdy/runtime.h>
 
 #include "engine/atomic.h"
 #include "engine/slab.h"
@@ -27,10 +27,16 @@ enum rdy_task_state {
 };
 
 /* rdy_task.flags: the runtime's thread only. */
-#define RDY_TASK_GONE     0x1u /* has ended; if still queued it is reaped when it comes out */
-#define RDY_TASK_ABORTED  0x2u /* ends when the poll in progress returns */
-#define RDY_TASK_DEFERRED 0x4u /* runs again after the next turn of the driver */
-#define RDY_TASK_OVERDREW 0x8u /* asked for more than its budget */
+#define RDY_TASK_GONE     0x1u  /* has ended; if still queued it is reaped when it comes out */
+#define RDY_TASK_ABORTED  0x2u  /* ends when the poll in progress returns */
+#define RDY_TASK_DEFERRED 0x4u  /* runs again after the next turn of the driver */
+#define RDY_TASK_OVERDREW 0x8u  /* asked for more than its budget */
+#define RDY_TASK_NAMED    0x10u /* its struct has a label in front */
+#define RDY_TASK_TIMED    0x20u /* and a timer in front of that; never without RDY_TASK_NAMED */
+#define RDY_TASK_LASTING  (RDY_TASK_NAMED | RDY_TASK_TIMED)
+
+/* So many polls in a row may go ahead of the queue. */
+#define RDY_TASK_NEXT_MAX 3u
 
 struct rdy_task {
     struct rdy_slab_head head;
@@ -41,6 +47,7 @@ struct rdy_task {
     rdy_poll_fn *poll;
     rdy_drop_fn *drop;
     void *self;
+    struct rdy_join *join;      /* gets the result; NULL: nobody asked */
 } __attribute__((aligned(64))); /* one cache line, not parts of two */
 
 static_assert(sizeof(struct rdy_task) == 64, "a task costs its own struct and little more");
@@ -85,6 +92,62 @@ static inline void rdy_task_queue_append(struct rdy_task_queue *queue, struct rd
     queue->last = from->last;
     *from = (struct rdy_task_queue){0};
 }
+
+/*
+ * What may stand in front of a task's own struct, in the same allocation: nothing, a label, or a
+ * timer for the deadline and a label.
+ */
+struct rdy_task_label {
+    const char *name;
+    uint64_t reserved; /* keeps the task's struct on 16 bytes */
+};
+
+static_assert(sizeof(struct rdy_task_label) == 16, "what follows stays aligned");
+static_assert(sizeof(struct rdy_timer) % 16 == 0, "with a timer, too");
+
+static inline struct rdy_task_label *rdy_task_label(const struct rdy_task *task)
+{
+    rdy_debug(task->flags & RDY_TASK_NAMED);
+    return (struct rdy_task_label *)task->self - 1;
+}
+
+static inline struct rdy_timer *rdy_task_deadline(const struct rdy_task *task)
+{
+    rdy_debug(task->flags & RDY_TASK_TIMED);
+    return (struct rdy_timer *)(void *)rdy_task_label(task) - 1;
+}
+
+/*
+ * Any thread: the memory of a task's own struct and of what stands in front of it. NULL is a struct
+ * of no size. 0, -EINVAL, -ENOMEM.
+ */
+int rdy_task_self_make(const struct rdy_task_spec *spec, void **self);
+void rdy_task_self_free(const struct rdy_task_spec *spec, void *self);
+
+/*
+ * The runtime's thread: makes a task of a spec and its struct, which is taken on success only.
+ * 0, -ENOMEM, -ENFILE, -ESHUTDOWN.
+ */
+int rdy_task_start(struct rdy_runtime *runtime, const struct rdy_task_spec *spec, void *self,
+                   struct rdy_task **task);
+
+/* The runtime's thread: the live task of that name, or NULL. */
+struct rdy_task *rdy_task_find(const struct rdy_runtime *runtime, struct rdy_task_id id);
+
+/* The runtime's thread: ends a task that is idle or queued; @result is its joiner's. */
+void rdy_task_cut_off(struct rdy_runtime *runtime, struct rdy_task *task, int result);
+
+/* task_join.c: gives the result to whoever joined the task. It runs a waker: do it last. */
+void rdy_task_resolve(struct rdy_task *task, int result);
+
+/* task_deadline.c: ends the task at @deadline_ns; UINT64_MAX: never. It has a timer. */
+void rdy_task_arm_deadline(struct rdy_task *task, uint64_t deadline_ns);
+
+/* task_deadline.c: the deadline of a spec, from now on. */
+uint64_t rdy_task_first_deadline(struct rdy_runtime *runtime, uint64_t timeout_ns);
+
+/* The runtime's thread: the task to poll now, taken out of its queue, or NULL. */
+struct rdy_task *rdy_task_next(struct rdy_runtime *runtime);
 
 /* The runtime's thread: polls a task that was taken out of a queue. */
 void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task);

@@ -31,7 +31,8 @@ static int session_poll(struct rdy_task *task, void *self)
 
 int main(int argc, char **argv)
 {
-    static const struct rdy_task_spec session = {session_poll, NULL, sizeof(struct session)};
+    static const struct rdy_task_spec session = {.poll = session_poll,
+                                                 .self_size = sizeof(struct session)};
     const char *port = argc > 1 ? argv[1] : "7777";
     struct sockaddr_in addr = {.sin_family = AF_INET,
                                .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};

@@ -28,6 +28,9 @@ struct rdy_runtime_stats {
     uint64_t budget_yields; /* polls that used their budget up */
     uint64_t remote_wakes;  /* wakes that came from other threads */
     uint64_t stale_wakes;   /* wakes for tasks that were gone (harmless) */
+    uint64_t next_polls;    /* polls right after the task that woke the polled one */
+    uint64_t next_bounds;   /* times that such a poll had to let the queue go first */
+    uint64_t task_timeouts; /* tasks ended by their deadline */
     uint64_t timers_fired;
     uint64_t tasks_live;   /* gauge */
     uint64_t timers_armed; /* gauge */

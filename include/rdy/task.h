@@ -61,10 +61,16 @@ struct rdy_task_id {
     uint32_t generation;
 };
 
+/*
+ * What only some tasks have costs the others nothing: a name 16 bytes, a timeout 80. A timeout
+ * counts from rdy_runtime_now_ns(), which a round that takes long leaves behind.
+ */
 struct rdy_task_spec {
     rdy_poll_fn *poll;
-    rdy_drop_fn *drop; /* may be NULL */
-    size_t self_size;  /* bytes of the task's own struct, at most 1 MiB */
+    rdy_drop_fn *drop;   /* may be NULL */
+    size_t self_size;    /* bytes of the task's own struct, at most 1 MiB */
+    const char *name;    /* for people; may be NULL. Kept until the task has ended: a literal */
+    uint64_t timeout_ns; /* ended with -ETIMEDOUT this long after its spawn; 0: never */
 };
 
 /**
@@ -86,6 +92,8 @@ RDY_API RDY_NODISCARD int rdy_spawn(struct rdy_runtime *runtime, const struct rd
  * @runtime: borrowed
  * @id:      of the task; a task may abort itself, its drop then runs when its poll returns
  *
+ * Who joins it gets -ECANCELED; but if a task that aborted itself returns a result, that result.
+ *
  * Context: the runtime's thread.
  * Return:  0, or -ESRCH if the task has ended.
  */
@@ -95,7 +103,70 @@ RDY_API int rdy_task_abort(struct rdy_runtime *runtime, struct rdy_task_id id);
  * until its runtime is closed. */
 RDY_API struct rdy_waker rdy_task_waker(struct rdy_task *task);
 
-/* The name, and the runtime, of a task that is being polled. */
+/**
+ * rdy_task_set_deadline() - move the moment at which a task is ended with -ETIMEDOUT
+ * @runtime:     borrowed
+ * @id:          of a task that was spawned with a timeout_ns, which this replaces; itself, too
+ * @deadline_ns: as rdy_runtime_now_ns(); in the past: in the next round. UINT64_MAX: never
+ *
+ * At the deadline the task is ended between two polls, as by rdy_task_abort().
+ *
+ * Context: the runtime's thread.
+ * Return:  0, -ESRCH if the task has ended, -EINVAL if it was spawned with timeout_ns 0.
+ */
+RDY_API RDY_NODISCARD int rdy_task_set_deadline(struct rdy_runtime *runtime, struct rdy_task_id id,
+                                                uint64_t deadline_ns);
+
+/*
+ * A join: waits for a task's end and keeps its result. The caller's memory, {0} before its first
+ * use; fields are private. All calls on the runtime's thread.
+ */
+struct rdy_join {
+    struct rdy_task *target;
+    struct rdy_waker waker;
+    int result;
+    bool has_result;
+};
+
+/**
+ * rdy_join_open() - ask for the result of a task
+ * @join:    kept until the task has ended or rdy_join_close()
+ * @runtime: borrowed
+ * @id:      of the task. Right after rdy_spawn() this cannot fail: the task has not run yet. A task
+ *           has at most one join.
+ *
+ * Return:  0, -ESRCH if the task has ended, -EBUSY if it has a join.
+ */
+RDY_API RDY_NODISCARD int rdy_join_open(struct rdy_join *join, struct rdy_runtime *runtime,
+                                        struct rdy_task_id id);
+
+/**
+ * rdy_join_poll() - the result of a task, after its drop has run
+ * @join:   open; its result can be asked for again and again, also after the runtime was closed
+ * @waker:  copied; run once when the task has ended, in place of that of an earlier call
+ * @result: written with an answer of 0: what the poll function returned, -ECANCELED (aborted, or
+ *          the runtime was closed) or -ETIMEDOUT
+ *
+ * May be given up at any point: the result stays in the join. Who gives up for good closes it.
+ *
+ * Return: 0, RDY_PENDING, or -EINVAL if the join is not open.
+ */
+RDY_API RDY_NODISCARD int rdy_join_poll(struct rdy_join *join, const struct rdy_waker *waker,
+                                        int *result);
+
+/* As rdy_join_poll(), for @task, which is being polled; -EDEADLK if it would wait for itself. An
+ * answer of 0 costs one operation of its budget. */
+RDY_API RDY_NODISCARD int rdy_task_poll_join(struct rdy_join *join, struct rdy_task *task,
+                                             int *result);
+
+/* Lets go: the task lives on with nobody waiting, the waker will not run, @join is {0} again. A
+ * closed one is fine. A task that holds a join closes it in its drop. */
+RDY_API void rdy_join_close(struct rdy_join *join);
+
+/* The name in the spec of a task that is being polled; "" if it has none. */
+RDY_API const char *rdy_task_name(const struct rdy_task *task);
+
+/* The id, and the runtime, of a task that is being polled. */
 RDY_API struct rdy_task_id rdy_task_get_id(const struct rdy_task *task);
 RDY_API struct rdy_runtime *rdy_task_runtime(const struct rdy_task *task);
 

@@ -2,7 +2,7 @@
 /*
  * The runtime: runs tasks, turns the driver, fires timers, on one thread.
  *
- * A round is: take in the tasks that other threads woke, poll
+ * A round is: take in the tasks that other threads woke, and some of those that they spawned, poll
  * at most event_interval tasks, turn the driver, requeue what was deferred, fire timers. The turn
  * blocks only if nothing can run, and it always comes: tasks that wake each other for ever cannot
  * keep the driver from being looked at. A push by another thread that races with the decision to
@@ -102,7 +102,7 @@ static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
     uint64_t earliest_ns = runtime->wheel.earliest_ns;
     uint64_t now_ns;
 
-    if (runtime->next || runtime->ready.first || runtime->deferred.first)
+    if (runtime->next || runtime->ready.first || runtime->deferred.first || runtime->arrived)
         return 0;
     if (earliest_ns == RDY_WHEEL_NEVER)
         return -1;
@@ -180,12 +180,21 @@ static void runtime_let_go(struct rdy_runtime *runtime)
     } while (pending > 0 && pending < before);
 }
 
+/* No tasks, and none on the way: whoever pushed the first of those unparks the turn that comes. */
+static bool runtime_is_done(const struct rdy_runtime *runtime)
+{
+    return runtime->count.tasks_live == 0 && !runtime->arrived &&
+           !rdy_aptr_load_relaxed(&runtime->shared.arrivals);
+}
+
 static int runtime_loop(struct rdy_runtime *runtime)
 {
     while (!runtime_is_stopped(runtime)) {
         int rc;
 
         rdy_task_drain_inbox(runtime);
+        /* Half of the polls at most: a flood of them leaves the rest to those that live. */
+        (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
         for (uint32_t polls = 0; polls < runtime->event_interval; polls++) {
             struct rdy_task *task = rdy_task_next(runtime);
 
@@ -193,7 +202,7 @@ static int runtime_loop(struct rdy_runtime *runtime)
                 break;
             rdy_task_run(runtime, task);
         }
-        if (runtime->count.tasks_live == 0 || runtime_is_stopped(runtime))
+        if (runtime_is_done(runtime) || runtime_is_stopped(runtime))
             break;
         rc = runtime_turn(runtime);
         if (rc < 0)
@@ -238,6 +247,7 @@ void rdy_runtime_close(struct rdy_runtime *runtime)
     rdy_assert(!runtime->polled && outer != runtime);
     runtime->is_closing = true;
     rdy_runtime_current = runtime;
+    rdy_task_shut_arrivals(runtime);
     rdy_task_end_all(runtime);
     rdy_wheel_clear(&runtime->wheel);
     rdy_runtime_current = outer;

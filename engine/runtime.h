@@ -13,8 +13,13 @@
 #include "engine/task.h"
 #include "engine/wheel.h"
 
+struct rdy_arrival;
+
 struct rdy_runtime_shared {
-    struct rdy_aptr inbox; /* tasks woken by other threads: a stack through rdy_task.next */
+    struct rdy_aptr inbox;    /* tasks woken by other threads: a stack through rdy_task.next */
+    struct rdy_aptr arrivals; /* tasks spawned by other threads: a stack, see task_remote.c */
+    struct rdy_a32 has_shut;  /* no more arrivals */
+    struct rdy_a32 spawners_inside;
     struct rdy_a32 is_stopping;
     struct rdy_a64 remote_wakes;
     struct rdy_a64 stale_wakes;
@@ -26,6 +31,7 @@ struct rdy_runtime {
     struct rdy_task_queue ready;
     struct rdy_task *next;          /* runs before `ready`: woken by the task that ran last */
     uint32_t next_streak;           /* how many of those ran in a row */
+    struct rdy_arrival *arrived;    /* off shared.arrivals, for later rounds: oldest first */
     struct rdy_task_queue deferred; /* run after the next turn of the driver */
     struct rdy_task *spare;         /* headers of ended tasks */
     struct rdy_task *polled;        /* the task whose poll is in progress */

@@ -146,6 +146,15 @@ void rdy_task_arm_deadline(struct rdy_task *task, uint64_t deadline_ns);
 /* task_deadline.c: the deadline of a spec, from now on. */
 uint64_t rdy_task_first_deadline(struct rdy_runtime *runtime, uint64_t timeout_ns);
 
+/*
+ * task_remote.c, the runtime's thread: begins up to @arrivals_max tasks that other threads spawned,
+ * oldest first; in closing drops them. False if there were fewer.
+ */
+bool rdy_task_take_arrivals(struct rdy_runtime *runtime, uint32_t arrivals_max);
+
+/* task_remote.c, the runtime's thread, in closing: refuses and drops whatever has not begun. */
+void rdy_task_shut_arrivals(struct rdy_runtime *runtime);
+
 /* The runtime's thread: the task to poll now, taken out of its queue, or NULL. */
 struct rdy_task *rdy_task_next(struct rdy_runtime *runtime);
 

@@ -31,6 +31,8 @@ struct rdy_runtime_stats {
     uint64_t next_polls;    /* polls right after the task that woke the polled one */
     uint64_t next_bounds;   /* times that such a poll had to let the queue go first */
     uint64_t task_timeouts; /* tasks ended by their deadline */
+    uint64_t remote_spawns; /* tasks that came from rdy_spawn_remote(); in tasks_spawned, too */
+    uint64_t remote_drops;  /* those that could not begin: tasks_max, memory, or a close */
     uint64_t timers_fired;
     uint64_t tasks_live;   /* gauge */
     uint64_t timers_armed; /* gauge */

@@ -88,6 +88,25 @@ RDY_API RDY_NODISCARD int rdy_spawn(struct rdy_runtime *runtime, const struct rd
                                     void **self, struct rdy_task_id *id);
 
 /**
+ * rdy_spawn_remote() - hand a task to the runtime of another thread
+ * @runtime: borrowed; rdy_runtime_close() must not have returned. It may be in progress: it waits
+ *           for the callers who are inside.
+ * @spec:    borrowed
+ * @init:    borrowed: the first @spec->self_size bytes of the task's own struct, copied here; NULL
+ *           for zeros. What they point to goes to the task with an answer of 0 only.
+ *
+ * All memory but the task's header is taken here, by the caller. After an answer of 0 the drop runs
+ * exactly once on the runtime's thread: when the task has ended, or without a poll if the runtime
+ * closes first or has no room for it. Tasks of one caller begin in the order of its calls. A
+ * runtime that is out of tasks returns from its run, and what comes then waits for the next.
+ *
+ * Context: any thread, not a signal handler.
+ * Return:  0, -ENOMEM, -EINVAL, or -ESHUTDOWN once the runtime closes; then the drop does not run.
+ */
+RDY_API RDY_NODISCARD int rdy_spawn_remote(struct rdy_runtime *runtime,
+                                           const struct rdy_task_spec *spec, const void *init);
+
+/**
  * rdy_task_abort() - end a task: drop runs, poll does not run again
  * @runtime: borrowed
  * @id:      of the task; a task may abort itself, its drop then runs when its poll returns

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct command *const commands[] = {
@@ -34,8 +35,25 @@ static void print_help(FILE *out)
                 out);
 }
 
+/* The engine refuses it too, but as -EINVAL among other things; here the variable can be named. */
+static bool environment_is_valid(void)
+{
+    const char *value = getenv("RDY_BACKEND");
+
+    if (!value || value[0] == '\0' || strcmp(value, "auto") == 0 || strcmp(value, "uring") == 0 ||
+        strcmp(value, "epoll") == 0)
+        return true;
+    (void)fprintf(stderr,
+                  "rdy: the environment variable RDY_BACKEND=%s is not valid; use auto, uring or "
+                  "epoll, or unset it\n",
+                  value);
+    return false;
+}
+
 static int run_command(int argc, char **argv)
 {
+    if (!environment_is_valid())
+        return STATUS_BAD_INPUT;
     for (size_t i = 0; i < COMMANDS_COUNT; i++) {
         if (strcmp(argv[1], commands[i]->name) == 0)
             return commands[i]->run(commands[i], argc - 1, argv + 1);

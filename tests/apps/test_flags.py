@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Flags, complaints, help and output: what a person gets for what he types."""
 import json
+import os
 import subprocess
 import unittest
 
@@ -20,6 +21,13 @@ class BadInput(unittest.TestCase):
 
     def test_no_command_is_refused_and_the_commands_are_named(self):
         self.refused(names=["info", "echo", "load", "demo"])
+
+    def test_a_backend_in_the_environment_that_does_not_exist_is_named(self):
+        for command in (("info",), ("echo", "--listen", "127.0.0.1:0"), LOAD, ("demo",)):
+            result = run(*command, env=dict(os.environ, RDY_BACKEND="kqueue"))
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+            self.assertIn("RDY_BACKEND=kqueue", result.stderr)
 
     def test_an_unknown_command_is_named(self):
         self.refused("serve", names=["serve", "--help"])

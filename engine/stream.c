@@ -182,7 +182,7 @@ static uint32_t stream_events(const struct rdy_stream *stream, struct rdy_event 
  * wake-ups either each is an event, or the kernel looks at the state and PRI is true. So a read
  * stops at a mark that no event told of only if both events were seen before it (then there were
  * two), or if the first was used up by an earlier read, which found nothing or other events' data
- * (then the stream is unsure). tests/stress/test_urgent.c tries all of it. TCP_INQ would tell too,
+ * (then the stream is unsure). tests/stress/test_urgent.c sends such marks. TCP_INQ would tell too,
  * but cost 5 % of a small request.
  */
 static bool stream_is_drained(const struct rdy_stream *stream, struct rdy_event event)

@@ -326,11 +326,9 @@ int rdy_sys_shutdown(int fd, int how)
  */
 #ifdef RDY_SANITIZED
 #define bare_recv(fd, buf, len)         recv(fd, buf, len, 0)
-#define bare_recvmsg(fd, msg, flags)    recvmsg(fd, msg, flags)
 #define bare_send(fd, data, len, flags) send(fd, data, len, flags)
 #else
 #define bare_recv(fd, buf, len)         syscall(SYS_recvfrom, fd, buf, len, 0, NULL, NULL)
-#define bare_recvmsg(fd, msg, flags)    syscall(SYS_recvmsg, fd, msg, flags)
 #define bare_send(fd, data, len, flags) syscall(SYS_sendto, fd, data, len, flags, NULL, 0)
 #endif
 
@@ -341,18 +339,6 @@ ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
 
     do {
         result = sys_fails() ? -1 : bare_recv(fd, buf, len);
-    } while (sys_was_interrupted(result));
-    return sys_end(before, result);
-}
-
-/* Descriptors that come along are close-on-exec from the start. */
-ssize_t rdy_sys_recvmsg(int fd, struct msghdr *msg)
-{
-    int before = errno;
-    ssize_t result;
-
-    do {
-        result = sys_fails() ? -1 : bare_recvmsg(fd, msg, MSG_CMSG_CLOEXEC);
     } while (sys_was_interrupted(result));
     return sys_end(before, result);
 }

@@ -50,7 +50,6 @@ int rdy_sys_setsockopt_int(int fd, int level, int name, int value);
 int rdy_sys_getsockopt_int(int fd, int level, int name, int *value);
 int rdy_sys_shutdown(int fd, int how);
 ssize_t rdy_sys_recv(int fd, void *buf, size_t len);
-ssize_t rdy_sys_recvmsg(int fd, struct msghdr *msg);
 ssize_t rdy_sys_send(int fd, const void *data, size_t len);
 
 /*

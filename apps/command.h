@@ -2,8 +2,9 @@
 /*
  * What the subcommands of `rdy` share: their table entry, exit statuses, the one-line complaint.
  *
- * Exit status 0 is success, 1 is a failure at run time (refused, in use, wrong bytes), 2 is bad
- * input. Every failure is one line on stderr that says what to do about it.
+ * Exit status 0 is success, 1 is a failure while it ran (wrong bytes, a lost server), 2 is that it
+ * could not begin with what it was given: a bad flag, a port in use, a connection refused, a
+ * backend that cannot run. Every failure is one line on stderr that says what to do about it.
  */
 #ifndef RDY_APPS_COMMAND_H
 #define RDY_APPS_COMMAND_H

@@ -219,7 +219,7 @@ static int serve(const struct echo_options *options, const struct endpoint *endp
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     if (workers_start(workers, options, endpoint) < 0) {
         free(workers);
-        return STATUS_FAILED;
+        return STATUS_BAD_INPUT;
     }
     (void)printf("listening on %s backend=%s workers=%u\n",
                  endpoint_format(&workers[0].endpoint, text), workers[0].backend,
@@ -260,7 +260,7 @@ static int echo_run(const struct command *command, int argc, char **argv)
     if (resolve_listen(&options.listen, &endpoint, &why) < 0) {
         complain("echo", "cannot resolve '%s': %s; give an address or a known name",
                  options.listen.host, why);
-        return STATUS_FAILED;
+        return STATUS_BAD_INPUT;
     }
     return serve(&options, &endpoint);
 }

@@ -34,8 +34,7 @@ static const char usage[] =
     "  --backend B           auto, uring or epoll (default auto)\n"
     "  --json                the report as one JSON object\n"
     "\n"
-    "Exit status 0 if every reply came and was right, 1 if not, 2 for bad "
-    "flags.\n";
+    "Exit status 0 if every reply came and was right, 1 if not, 2 if it could not begin.\n";
 
 static bool options_fit(const struct command *command, const struct load_options *options,
                         bool is_depth_given)
@@ -63,12 +62,12 @@ static int load_and_report(const struct command *command, const struct load_opti
     struct load_result *result;
     struct endpoint endpoint;
     const char *why;
-    int status = STATUS_FAILED;
+    int status = STATUS_BAD_INPUT; /* it did not begin */
 
     if (resolve_connect(&options->connect, &endpoint, &why) < 0) {
         complain(command->name, "cannot resolve '%s': %s; give an address or a known name",
                  options->connect.host, why);
-        return STATUS_FAILED;
+        return STATUS_BAD_INPUT;
     }
     result = malloc(sizeof(*result));
     if (!result) {

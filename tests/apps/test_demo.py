@@ -54,7 +54,7 @@ class Demo(unittest.TestCase):
     def test_a_forced_backend_that_is_forbidden_is_an_error_and_auto_is_not(self):
         result = run("echo", "--listen", "127.0.0.1:0", "--backend", "uring",
                      preexec_fn=forbid_io_uring)
-        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.returncode, 2)
         self.assertIn("Operation not permitted", result.stderr)
         self.assertIn("--backend auto", result.stderr)
         result = run("info", preexec_fn=forbid_io_uring)

@@ -169,14 +169,14 @@ class EchoTests:
         server = self.echo()
         for workers in ("1", "2"):
             result = run("echo", "--listen", server.address, "--workers", workers)
-            self.assertEqual(result.returncode, 1)
+            self.assertEqual(result.returncode, 2)
             self.assertEqual(result.stderr,
                              f"rdy echo: cannot listen on {server.address}: address in use; "
                              "choose another port or stop the other server\n")
 
     def test_a_port_shared_by_workers_is_taken_for_others(self):
         server = self.echo("--workers", "2")
-        self.assertEqual(run("echo", "--listen", server.address, "--workers", "2").returncode, 1)
+        self.assertEqual(run("echo", "--listen", server.address, "--workers", "2").returncode, 2)
 
 
 class EchoOnUring(EchoTests, unittest.TestCase):

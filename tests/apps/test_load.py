@@ -160,7 +160,7 @@ class StartAndEnd(unittest.TestCase):
     def fails(self, address, *words):
         result = run("load", "--connect", address, "--connections", "4", "--size", "1",
                      "--duration", "1")
-        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
         for word in words:
             self.assertIn(word, result.stderr)

@@ -1,87 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine's system calls, one wrapper each.
- *
- * A wrapper hands back -errno and leaves errno itself as it was, since the engine's interface
- * promises not to touch it and some of these run in signal handlers. EINTR is retried where the
- * call did nothing yet; it is not where the kernel has begun something that a second call would not
- * continue (close, connect). Any thread may call any of them: the only state is per thread.
- *
- * With RDY_FAULTS each trip to the kernel first asks sys_fails() whether it is the one that a test
- * wants to fail. A retry is another trip, so that an injected EINTR is seen to be retried.
+ * The engine's system calls, one wrapper each; engine/sys_call.h says what a wrapper does. Any
+ * thread may call any of them: the only state is per thread.
  */
 #include "engine/sys.h"
+#include "engine/sys_call.h"
 
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
-
-#ifdef RDY_FAULTS
-
-/* The counts are per thread, so that a test is not disturbed by what other threads call. */
-static _Thread_local struct {
-    uint64_t calls;   /* since the last rdy_sys_fail_nth() */
-    uint64_t fail_at; /* value of @calls at which to fail; 0 never */
-    int err;          /* positive */
-} faults;
-
-static bool sys_fails(void)
-{
-    faults.calls++;
-    if (faults.calls != faults.fail_at)
-        return false;
-    errno = faults.err;
-    return true;
-}
-
-uint64_t rdy_sys_fail_nth(uint64_t nth, int err)
-{
-    uint64_t calls = faults.calls;
-
-    rdy_assert(nth == 0 || err != 0);
-    faults.calls = 0;
-    faults.fail_at = nth;
-    faults.err = err < 0 ? -err : err;
-    return calls;
-}
-
-#else
-
-static bool sys_fails(void)
-{
-    return false;
-}
-
-uint64_t rdy_sys_fail_nth(uint64_t nth, int err)
-{
-    (void)nth;
-    (void)err;
-    return 0;
-}
-
-#endif
-
-/* Turns what the C library returned into a result or -errno, and puts errno back. */
-static ssize_t sys_end(int errno_before, ssize_t result)
-{
-    int err = errno;
-
-    if (result >= 0)
-        return result;
-    errno = errno_before;
-    rdy_assert(err > 0);
-    return -err;
-}
-
-static bool sys_was_interrupted(ssize_t result)
-{
-    return result < 0 && errno == EINTR;
-}
 
 /* --- files --- */
 
@@ -89,7 +19,7 @@ static int file_status(int fd, struct stat *status)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : fstat(fd, status));
+    return (int)rdy_sys_end(before, rdy_sys_try(fstat(fd, status)));
 }
 
 /* A seqpacket socket has a connection that ends, as a stream has; message bounds do not matter. */
@@ -128,7 +58,7 @@ int rdy_sys_eventfd(void)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    return (int)rdy_sys_end(before, rdy_sys_try(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)));
 }
 
 /* A full counter is as readable as a written one: EAGAIN means that the wake is there already. */
@@ -139,9 +69,9 @@ int rdy_sys_eventfd_write(int fd)
     ssize_t result;
 
     do {
-        result = sys_fails() ? -1 : write(fd, &one, sizeof(one));
-    } while (sys_was_interrupted(result));
-    result = sys_end(before, result);
+        result = rdy_sys_try(write(fd, &one, sizeof(one)));
+    } while (rdy_sys_was_interrupted(result));
+    result = rdy_sys_end(before, result);
     return result < 0 && result != -EAGAIN ? (int)result : 0;
 }
 
@@ -152,9 +82,9 @@ int rdy_sys_eventfd_drain(int fd)
     ssize_t result;
 
     do {
-        result = sys_fails() ? -1 : read(fd, &count, sizeof(count));
-    } while (sys_was_interrupted(result));
-    result = sys_end(before, result);
+        result = rdy_sys_try(read(fd, &count, sizeof(count)));
+    } while (rdy_sys_was_interrupted(result));
+    result = rdy_sys_end(before, result);
     return result < 0 && result != -EAGAIN ? (int)result : 0;
 }
 
@@ -165,7 +95,7 @@ int rdy_sys_eventfd_drain(int fd)
 int rdy_sys_close(int fd)
 {
     int before = errno;
-    bool is_fault = sys_fails();
+    bool is_fault = rdy_sys_fails();
     int fault = errno;
     ssize_t result = close(fd);
 
@@ -173,7 +103,7 @@ int rdy_sys_close(int fd)
         result = -1;
         errno = fault;
     }
-    result = sys_end(before, result);
+    result = rdy_sys_end(before, result);
     return result == -EINTR ? 0 : (int)result;
 }
 
@@ -236,14 +166,14 @@ void rdy_sys_futex_wait(uint32_t *word, uint32_t seen)
 {
     int before = errno;
 
-    (void)sys_end(before, syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0));
+    (void)rdy_sys_end(before, syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0));
 }
 
 void rdy_sys_futex_wake(uint32_t *word, int waiters)
 {
     int before = errno;
 
-    (void)sys_end(before, syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, waiters, NULL, NULL, 0));
+    (void)rdy_sys_end(before, syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, waiters, NULL, NULL, 0));
 }
 
 /* --- sockets --- */
@@ -252,21 +182,21 @@ int rdy_sys_socket(int family, int type, int protocol)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : socket(family, type | SOCK_CLOEXEC, protocol));
+    return (int)rdy_sys_end(before, rdy_sys_try(socket(family, type | SOCK_CLOEXEC, protocol)));
 }
 
 int rdy_sys_bind(int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : bind(fd, addr, addr_len));
+    return (int)rdy_sys_end(before, rdy_sys_try(bind(fd, addr, addr_len)));
 }
 
 int rdy_sys_listen(int fd, int backlog)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : listen(fd, backlog));
+    return (int)rdy_sys_end(before, rdy_sys_try(listen(fd, backlog)));
 }
 
 int rdy_sys_accept(int fd)
@@ -275,16 +205,16 @@ int rdy_sys_accept(int fd)
     int accepted;
 
     do {
-        accepted = sys_fails() ? -1 : accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    } while (sys_was_interrupted(accepted));
-    return (int)sys_end(before, accepted);
+        accepted = rdy_sys_try(accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    } while (rdy_sys_was_interrupted(accepted));
+    return (int)rdy_sys_end(before, accepted);
 }
 
 /* After EINTR the connection goes on in the background, as after EINPROGRESS: say the latter. */
 int rdy_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
     int before = errno;
-    int result = (int)sys_end(before, sys_fails() ? -1 : connect(fd, addr, addr_len));
+    int result = (int)rdy_sys_end(before, rdy_sys_try(connect(fd, addr, addr_len)));
 
     return result == -EINTR ? -EINPROGRESS : result;
 }
@@ -293,15 +223,15 @@ int rdy_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *addr_len)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : getsockname(fd, addr, addr_len));
+    return (int)rdy_sys_end(before, rdy_sys_try(getsockname(fd, addr, addr_len)));
 }
 
 int rdy_sys_setsockopt_int(int fd, int level, int name, int value)
 {
     int before = errno;
 
-    return (int)sys_end(
-        before, sys_fails() ? -1 : setsockopt(fd, level, name, &value, (socklen_t)sizeof(value)));
+    return (int)rdy_sys_end(
+        before, rdy_sys_try(setsockopt(fd, level, name, &value, (socklen_t)sizeof(value))));
 }
 
 int rdy_sys_getsockopt_int(int fd, int level, int name, int *value)
@@ -309,28 +239,15 @@ int rdy_sys_getsockopt_int(int fd, int level, int name, int *value)
     int before = errno;
     socklen_t value_size = (socklen_t)sizeof(*value);
 
-    return (int)sys_end(before, sys_fails() ? -1 : getsockopt(fd, level, name, value, &value_size));
+    return (int)rdy_sys_end(before, rdy_sys_try(getsockopt(fd, level, name, value, &value_size)));
 }
 
 int rdy_sys_shutdown(int fd, int how)
 {
     int before = errno;
 
-    return (int)sys_end(before, sys_fails() ? -1 : shutdown(fd, how));
+    return (int)rdy_sys_end(before, rdy_sys_try(shutdown(fd, how)));
 }
-
-/*
- * The calls of the hot path go to the kernel directly: the C library's are cancellation points, at
- * two locked instructions a call in a program with threads (some 50 ns a request), and the engine
- * could not bear to be cancelled inside one anyway.
- */
-#ifdef RDY_SANITIZED
-#define bare_recv(fd, buf, len)         recv(fd, buf, len, 0)
-#define bare_send(fd, data, len, flags) send(fd, data, len, flags)
-#else
-#define bare_recv(fd, buf, len)         syscall(SYS_recvfrom, fd, buf, len, 0, NULL, NULL)
-#define bare_send(fd, data, len, flags) syscall(SYS_sendto, fd, data, len, flags, NULL, 0)
-#endif
 
 ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
 {
@@ -338,9 +255,9 @@ ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
     ssize_t result;
 
     do {
-        result = sys_fails() ? -1 : bare_recv(fd, buf, len);
-    } while (sys_was_interrupted(result));
-    return sys_end(before, result);
+        result = rdy_sys_try(rdy_bare_recv(fd, buf, len, 0));
+    } while (rdy_sys_was_interrupted(result));
+    return rdy_sys_end(before, result);
 }
 
 /* A peer that has gone is -EPIPE and never a signal. */
@@ -350,7 +267,7 @@ ssize_t rdy_sys_send(int fd, const void *data, size_t len)
     ssize_t result;
 
     do {
-        result = sys_fails() ? -1 : bare_send(fd, data, len, MSG_NOSIGNAL);
-    } while (sys_was_interrupted(result));
-    return sys_end(before, result);
+        result = rdy_sys_try(rdy_bare_send(fd, data, len, MSG_NOSIGNAL));
+    } while (rdy_sys_was_interrupted(result));
+    return rdy_sys_end(before, result);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The system calls that the engine itself makes, one wrapper each: -errno instead of errno, EINTR
- * dealt with, descriptors close-on-exec. The only file that reads errno, and the one place for
- * tests to make a call fail: rdy_sys_fail_nth().
+ * dealt with, descriptors close-on-exec. Tests make any of them fail: rdy_sys_fail_nth().
  */
 #ifndef RDY_ENGINE_SYS_H
 #define RDY_ENGINE_SYS_H

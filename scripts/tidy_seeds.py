@@ -52,6 +52,7 @@ SEEDS = [
     ("atomics", "engine/x.c", C + "#include <stdatomic.h>\n"),
     ("atomics", "uring/x.c", C + "int f(int *a)\n{\n    return __atomic_load_n(a, 5);\n}\n"),
     ("errno", "engine/x.c", C + "int f(void)\n{\n    return -errno;\n}\n"),
+    ("errno", "engine/x.c", C + '#include "engine/sys_call.h"\n'),
     ("undocumented", "include/rdy/y.h", C + "\nRDY_API int rdy_y(void);\n"),
     ("undocumented", "include/rdy/y.h", C + "RDY_API int y(void);\n\nRDY_API int z(void);\n"),
     ("undocumented", "include/rdy/y.h", C + "struct y {\n    int x;\n};\nRDY_API int y(void);\n"),

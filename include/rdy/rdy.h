@@ -4,6 +4,7 @@
 #define RDY_RDY_H
 
 #include <rdy/base.h>
+#include <rdy/blocking.h>
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
 #include <rdy/net.h>

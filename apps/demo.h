@@ -19,7 +19,7 @@ struct server_summary {
 struct server {
     pid_t pid;
     FILE *output; /* the child's stdout */
-    struct endpoint endpoint;
+    struct rdy_address endpoint;
 };
 
 /**

@@ -99,7 +99,7 @@ static void summary_print_json(const struct summary *summary)
 /* What a person can do about a start that failed. */
 static void complain_about_start(const struct echo_worker *worker, int rc)
 {
-    char text[ENDPOINT_TEXT_MAX];
+    char text[RDY_ADDRESS_TEXT_MAX];
 
     if (strcmp(worker->start_step, "listen") != 0) {
         complain("echo", "cannot %s: %s; %s", worker->start_step, strerror(-rc),
@@ -108,7 +108,7 @@ static void complain_about_start(const struct echo_worker *worker, int rc)
                      : "see rdy info for what works here");
         return;
     }
-    (void)endpoint_format(&worker->endpoint, text);
+    (void)rdy_address_format(&worker->endpoint, text);
     if (rc == -EADDRINUSE)
         complain("echo",
                  "cannot listen on %s: address in use; choose another port or stop "
@@ -131,7 +131,7 @@ static void complain_about_start(const struct echo_worker *worker, int rc)
  * workers share one, bind it once without the option: that fails if somebody has it. (SO_REUSEADDR
  * only lets us pass connections that linger after a close.)
  */
-static int check_port_is_free(const struct endpoint *endpoint)
+static int check_port_is_free(const struct rdy_address *endpoint)
 {
     int on = 1;
     int rc;
@@ -162,7 +162,7 @@ static int workers_end(struct echo_worker *workers, uint32_t count)
 }
 
 static int workers_start(struct echo_worker *workers, const struct echo_options *options,
-                         const struct endpoint *endpoint)
+                         const struct rdy_address *endpoint)
 {
     uint32_t count = (uint32_t)options->workers;
     int rc = 0;
@@ -201,10 +201,10 @@ static void summary_print(const struct echo_worker *workers, const struct echo_o
         summary_print_text(&summary);
 }
 
-static int serve(const struct echo_options *options, const struct endpoint *endpoint)
+static int serve(const struct echo_options *options, const struct rdy_address *endpoint)
 {
     struct echo_worker *workers = calloc(options->workers, sizeof(*workers));
-    char text[ENDPOINT_TEXT_MAX];
+    char text[RDY_ADDRESS_TEXT_MAX];
     sigset_t signals;
     int which;
     int rc;
@@ -222,7 +222,7 @@ static int serve(const struct echo_options *options, const struct endpoint *endp
         return STATUS_BAD_INPUT;
     }
     (void)printf("listening on %s backend=%s workers=%u\n",
-                 endpoint_format(&workers[0].endpoint, text), workers[0].backend,
+                 rdy_address_format(&workers[0].endpoint, text), workers[0].backend,
                  (unsigned)options->workers);
     (void)fflush(stdout);
     (void)sigwait(&signals, &which);
@@ -251,7 +251,7 @@ static int echo_run(const struct command *command, int argc, char **argv)
         {.name = "pin", .kind = FLAG_SWITCH, .value = &options.is_pinned},
         {.name = "json", .kind = FLAG_SWITCH, .value = &options.is_json},
     };
-    struct endpoint endpoint;
+    struct rdy_address endpoint;
     const char *why;
     int status;
 

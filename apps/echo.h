@@ -20,7 +20,7 @@
 #define ECHO_BUFFER_SIZE (64 * 1024) /* bytes of the read buffer that a worker's sessions share */
 
 struct echo_options {
-    struct address listen;
+    struct rdy_endpoint listen;
     uint64_t workers;
     enum rdy_backend_kind backend;
     bool is_pinned;
@@ -41,7 +41,7 @@ struct echo_counters {
 struct echo_worker {
     /* Set by the main thread before the start. */
     const struct echo_options *options;
-    struct endpoint endpoint;
+    struct rdy_address endpoint;
     uint32_t index;
     bool is_reuseport;
 

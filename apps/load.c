@@ -60,7 +60,7 @@ static bool options_fit(const struct command *command, const struct load_options
 static int load_and_report(const struct command *command, const struct load_options *options)
 {
     struct load_result *result;
-    struct endpoint endpoint;
+    struct rdy_address endpoint;
     const char *why;
     int status = STATUS_BAD_INPUT; /* it did not begin */
 

@@ -21,7 +21,7 @@
 #define LOAD_LATE_NS UINT64_C(1000000) /* a send this far behind its schedule is late */
 
 struct load_options {
-    struct address connect;
+    struct rdy_endpoint connect;
     uint64_t connections;
     uint64_t message_size; /* bytes */
     uint64_t duration_ns;
@@ -66,7 +66,7 @@ struct load {
     const struct load_options *options;
     struct load_result *result;
     struct rdy_runtime *runtime;
-    struct endpoint endpoint;
+    struct rdy_address endpoint;
     struct pattern pattern;
     unsigned char *buffer; /* PATTERN_CHUNK bytes to receive into; borrowed for one read */
     struct load_connection **connections;
@@ -92,8 +92,8 @@ struct load {
  * Context: takes the calling thread for the duration; SIGINT and SIGTERM end the run early.
  * Return:  0, or -errno after one complaint.
  */
-int load_run(const struct load_options *options, const struct endpoint *endpoint, const char *name,
-             struct load_result *result);
+int load_run(const struct load_options *options, const struct rdy_address *endpoint,
+             const char *name, struct load_result *result);
 
 /* The measured run itself, on an open runtime: see load_director.c. 0 or -errno. */
 int load_direct(struct load *load);

@@ -49,9 +49,9 @@ static void handlers_restore(const struct handlers *before)
 
 static void complain_about_connect(const struct load *load, const char *name, int rc)
 {
-    char text[ENDPOINT_TEXT_MAX];
+    char text[RDY_ADDRESS_TEXT_MAX];
 
-    (void)endpoint_format(&load->endpoint, text);
+    (void)rdy_address_format(&load->endpoint, text);
     if (rc == -ECONNREFUSED)
         complain(name, "cannot connect to %s: connection refused; is the server running?", text);
     else if (rc == -ETIMEDOUT)
@@ -141,8 +141,8 @@ static int load_execute(struct load *load, const char *name)
     return 0;
 }
 
-int load_run(const struct load_options *options, const struct endpoint *endpoint, const char *name,
-             struct load_result *result)
+int load_run(const struct load_options *options, const struct rdy_address *endpoint,
+             const char *name, struct load_result *result)
 {
     struct load *load = load_alloc(options);
     int rc;

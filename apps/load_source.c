@@ -45,7 +45,7 @@ static int source_bind(int fd, uint64_t index)
     return bind(fd, (const struct sockaddr *)&from, sizeof(from)) < 0 ? -errno : 0;
 }
 
-static int source_connect(int fd, const struct endpoint *endpoint)
+static int source_connect(int fd, const struct rdy_address *endpoint)
 {
     struct pollfd wait = {.fd = fd, .events = POLLOUT};
     socklen_t error_size = sizeof(int);

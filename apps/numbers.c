@@ -109,36 +109,3 @@ int parse_duration(const char *text, uint64_t *duration_ns)
     billionths = unit->factor / 1000 * billionths / (NS_PER_S / 1000);
     return __builtin_add_overflow(*duration_ns, billionths, duration_ns) ? -ERANGE : 0;
 }
-
-static int address_fill(struct address *address, const char *host, size_t host_len,
-                        const char *port_text)
-{
-    uint64_t port;
-
-    if (host_len == 0 || host_len >= sizeof(address->host))
-        return -EINVAL;
-    if (take_digits(&port_text, &port) < 0 || *port_text != '\0' || port > UINT16_MAX)
-        return -EINVAL;
-    memcpy(address->host, host, host_len);
-    address->host[host_len] = '\0';
-    address->port = (uint16_t)port;
-    return 0;
-}
-
-int parse_address(const char *text, struct address *address)
-{
-    const char *colon = strrchr(text, ':');
-    bool is_bracketed = text[0] == '[';
-
-    if (!colon)
-        return -EINVAL;
-    if (is_bracketed) {
-        if (colon - text < 2 || colon[-1] != ']')
-            return -EINVAL;
-        return address_fill(address, text + 1, (size_t)(colon - text) - 2, colon + 1);
-    }
-    /* A second colon outside brackets: where the address ends and the port begins is a guess. */
-    if (memchr(text, ':', (size_t)(colon - text)))
-        return -EINVAL;
-    return address_fill(address, text, (size_t)(colon - text), colon + 1);
-}

@@ -2,6 +2,7 @@
 #include "apps/options.h"
 
 #include <rdy/driver.h>
+#include <rdy/endpoint.h>
 
 #include <errno.h>
 #include <getopt.h>
@@ -48,10 +49,14 @@ static int parse_number(const struct flag *flag, const char *text)
 
 static int parse_flag_address(const struct flag *flag, const char *text)
 {
-    struct address *address = flag->value;
-    int rc = parse_address(text, address);
+    struct rdy_endpoint endpoint;
 
-    return rc == 0 && address->port < flag->min ? -ERANGE : rc;
+    if (rdy_endpoint_parse(text, &endpoint) < 0 || endpoint.kind != RDY_ENDPOINT_HOST)
+        return -EINVAL;
+    if (endpoint.port < flag->min)
+        return -ERANGE;
+    *(struct rdy_endpoint *)flag->value = endpoint;
+    return 0;
 }
 
 /* 0, -EINVAL or -ERANGE. */

@@ -24,7 +24,7 @@ enum flag_kind {
     FLAG_SIZE,     /* bytes; uint64_t */
     FLAG_DURATION, /* uint64_t, nanoseconds */
     FLAG_BACKEND,  /* auto, uring or epoll; enum rdy_backend_kind */
-    FLAG_ADDRESS,  /* HOST:PORT; struct address, @min is the lowest port */
+    FLAG_ADDRESS,  /* HOST:PORT; struct rdy_endpoint, @min is the lowest port */
 };
 
 struct flag {

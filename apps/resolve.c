@@ -1,30 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 #include "apps/resolve.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static void endpoint_set(struct endpoint *endpoint, const struct addrinfo *info)
+static void address_set(struct rdy_address *address, const struct addrinfo *info)
 {
-    memset(endpoint, 0, sizeof(*endpoint));
-    memcpy(&endpoint->addr, info->ai_addr, info->ai_addrlen);
-    endpoint->addr_len = info->ai_addrlen;
+    memset(address, 0, sizeof(*address));
+    memcpy(&address->addr, info->ai_addr, info->ai_addrlen);
+    address->addr_len = info->ai_addrlen;
 }
 
-static int resolve(const struct address *address, int flags, struct addrinfo **list,
+static int resolve(const struct rdy_endpoint *endpoint, int flags, struct addrinfo **list,
                    const char **why)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
-    char port[8];
-    int rc;
+    int rc = getaddrinfo(endpoint->host, endpoint->service, &hints, list);
 
-    (void)snprintf(port, sizeof(port), "%u", (unsigned)address->port);
-    rc = getaddrinfo(address->host, port, &hints, list);
     if (rc == 0)
         return 0;
     *why = gai_strerror(rc);
@@ -43,52 +37,36 @@ static bool is_accepting(const struct addrinfo *info)
     return is_connected;
 }
 
-int resolve_listen(const struct address *address, struct endpoint *endpoint, const char **why)
+int resolve_listen(const struct rdy_endpoint *endpoint, struct rdy_address *address,
+                   const char **why)
 {
     struct addrinfo *list;
-    int rc = resolve(address, AI_PASSIVE, &list, why);
+    int rc = resolve(endpoint, AI_PASSIVE, &list, why);
 
     if (rc < 0)
         return rc;
-    endpoint_set(endpoint, list);
+    address_set(address, list);
     freeaddrinfo(list);
     return 0;
 }
 
-int resolve_connect(const struct address *address, struct endpoint *endpoint, const char **why)
+int resolve_connect(const struct rdy_endpoint *endpoint, struct rdy_address *address,
+                    const char **why)
 {
     struct addrinfo *list;
-    int rc = resolve(address, 0, &list, why);
+    int rc = resolve(endpoint, 0, &list, why);
 
     if (rc < 0)
         return rc;
-    endpoint_set(endpoint, list);
+    address_set(address, list);
     if (list->ai_next) {
         for (const struct addrinfo *info = list; info; info = info->ai_next) {
             if (is_accepting(info)) {
-                endpoint_set(endpoint, info);
+                address_set(address, info);
                 break;
             }
         }
     }
     freeaddrinfo(list);
     return 0;
-}
-
-const char *endpoint_format(const struct endpoint *endpoint, char text[ENDPOINT_TEXT_MAX])
-{
-    char host[INET6_ADDRSTRLEN] = "?";
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-
-    if (endpoint->addr.ss_family == AF_INET6) {
-        memcpy(&v6, &endpoint->addr, sizeof(v6));
-        (void)inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof(host));
-        (void)snprintf(text, ENDPOINT_TEXT_MAX, "[%s]:%u", host, (unsigned)ntohs(v6.sin6_port));
-        return text;
-    }
-    memcpy(&v4, &endpoint->addr, sizeof(v4));
-    (void)inet_ntop(AF_INET, &v4.sin_addr, host, sizeof(host));
-    (void)snprintf(text, ENDPOINT_TEXT_MAX, "%s:%u", host, (unsigned)ntohs(v4.sin_port));
-    return text;
 }

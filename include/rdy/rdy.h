@@ -7,6 +7,7 @@
 #include <rdy/blocking.h>
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
+#include <rdy/endpoint.h>
 #include <rdy/net.h>
 #include <rdy/ready.h>
 #include <rdy/registration.h>

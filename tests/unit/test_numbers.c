@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a person may type for a number, a size, a duration and an address, and what not. */
+/* What a person may type for a number, a size and a duration, and what not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <string.h>
 
 #include "apps/numbers.h"
 
@@ -81,43 +80,6 @@ static void durations_take_a_unit_and_a_fraction(void **state)
     assert_int_equal(parse_duration("1us", &duration_ns), -EINVAL);
 }
 
-static void addresses_are_a_host_and_a_port(void **state)
-{
-    struct address address;
-
-    (void)state;
-    assert_int_equal(parse_address("example.org:65535", &address), 0);
-    assert_string_equal(address.host, "example.org");
-    assert_int_equal(address.port, 65535);
-    assert_int_equal(parse_address("[fe80::1%lo]:7000", &address), 0);
-    assert_string_equal(address.host, "fe80::1%lo");
-    assert_int_equal(address.port, 7000);
-}
-
-static void addresses_that_could_be_read_two_ways_are_refused(void **state)
-{
-    static const char *const texts[] = {
-        "",      "host", ":80",    "host:",   "host:65536", "::1:80",
-        "[]:80", "[::1", "[::1]8", "[::1]:x", "a:80 ",      "a:-1"};
-    struct address address;
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        assert_int_equal(parse_address(texts[i], &address), -EINVAL);
-}
-
-static void a_host_longer_than_any_name_is_refused(void **state)
-{
-    char text[ADDRESS_HOST_MAX + 8];
-    struct address address;
-
-    (void)state;
-    memset(text, 'a', sizeof(text));
-    memcpy(text + ADDRESS_HOST_MAX, ":80", 4);
-    assert_int_equal(parse_address(text, &address), -EINVAL);
-    assert_int_equal(parse_address(text + 1, &address), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,9 +88,6 @@ int main(void)
         cmocka_unit_test(numbers_that_do_not_fit_are_out_of_range),
         cmocka_unit_test(anything_but_digits_and_a_unit_is_refused),
         cmocka_unit_test(durations_take_a_unit_and_a_fraction),
-        cmocka_unit_test(addresses_are_a_host_and_a_port),
-        cmocka_unit_test(addresses_that_could_be_read_two_ways_are_refused),
-        cmocka_unit_test(a_host_longer_than_any_name_is_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

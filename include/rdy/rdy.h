@@ -11,6 +11,7 @@
 #include <rdy/net.h>
 #include <rdy/ready.h>
 #include <rdy/registration.h>
+#include <rdy/resolve.h>
 #include <rdy/runtime.h>
 #include <rdy/serve.h>
 #include <rdy/task.h>

@@ -1,38 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 #include "apps/resolve.h"
 
-#include <errno.h>
-#include <netdb.h>
-#include <string.h>
+#include <rdy/resolve.h>
+
+#include <stddef.h>
 #include <unistd.h>
 
-static void address_set(struct rdy_address *address, const struct addrinfo *info)
-{
-    memset(address, 0, sizeof(*address));
-    memcpy(&address->addr, info->ai_addr, info->ai_addrlen);
-    address->addr_len = info->ai_addrlen;
-}
-
-static int resolve(const struct rdy_endpoint *endpoint, int flags, struct addrinfo **list,
+static int resolve(const struct rdy_endpoint *endpoint, int flags, struct rdy_address_list *list,
                    const char **why)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
-    int rc = getaddrinfo(endpoint->host, endpoint->service, &hints, list);
+    struct rdy_resolve_hints hints = {.size = sizeof(hints), .flags = flags | AI_NUMERICSERV};
+    int rc = rdy_resolve_wait(endpoint->host, endpoint->service, &hints, list);
 
-    if (rc == 0)
-        return 0;
-    *why = gai_strerror(rc);
-    return -ENOENT;
+    if (rc < 0)
+        *why = rdy_resolve_error_text(rc);
+    return rc;
 }
 
-static bool is_accepting(const struct addrinfo *info)
+static bool is_accepting(const struct rdy_address *address)
 {
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(address->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool is_connected;
 
     if (fd < 0)
         return false;
-    is_connected = connect(fd, info->ai_addr, info->ai_addrlen) == 0;
+    is_connected = connect(fd, (const struct sockaddr *)&address->addr, address->addr_len) == 0;
     (void)close(fd);
     return is_connected;
 }
@@ -40,33 +32,31 @@ static bool is_accepting(const struct addrinfo *info)
 int resolve_listen(const struct rdy_endpoint *endpoint, struct rdy_address *address,
                    const char **why)
 {
-    struct addrinfo *list;
+    struct rdy_address_list list;
     int rc = resolve(endpoint, AI_PASSIVE, &list, why);
 
     if (rc < 0)
         return rc;
-    address_set(address, list);
-    freeaddrinfo(list);
+    *address = list.items[0];
+    rdy_address_list_free(&list);
     return 0;
 }
 
 int resolve_connect(const struct rdy_endpoint *endpoint, struct rdy_address *address,
                     const char **why)
 {
-    struct addrinfo *list;
+    struct rdy_address_list list;
     int rc = resolve(endpoint, 0, &list, why);
 
     if (rc < 0)
         return rc;
-    address_set(address, list);
-    if (list->ai_next) {
-        for (const struct addrinfo *info = list; info; info = info->ai_next) {
-            if (is_accepting(info)) {
-                address_set(address, info);
-                break;
-            }
+    *address = list.items[0];
+    for (size_t i = 0; list.count > 1 && i < list.count; i++) {
+        if (is_accepting(&list.items[i])) {
+            *address = list.items[i];
+            break;
         }
     }
-    freeaddrinfo(list);
+    rdy_address_list_free(&list);
     return 0;
 }

@@ -3,16 +3,13 @@
 #ifndef RDY_APPS_RESOLVE_H
 #define RDY_APPS_RESOLVE_H
 
-#include <stdbool.h>
-#include <sys/socket.h>
-
 #include <rdy/endpoint.h>
 
 /**
  * resolve_listen() - the first address of a name
  * @why: receives a sentence on failure, static storage
  *
- * Return: 0, or -ENOENT with @why set.
+ * Return: 0, or -errno with @why set.
  */
 int resolve_listen(const struct rdy_endpoint *endpoint, struct rdy_address *address,
                    const char **why);

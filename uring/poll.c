@@ -31,7 +31,9 @@
 #define EVENTS_ASKED   (RDY_EV_IN | RDY_EV_PRI | RDY_EV_OUT)
 /*
  * A socket's data wakes with this bit in the key, and no stream socket's state ever has it: so it
- * tells a key from a state. Asked for along with IN, and taken out again.
+ * tells a key from a state. Asked for along with IN, and taken out again. With PRI as well, because
+ * the kernel leaves PRI out when it looks whether a wake-up's key is one that the poll wants: a
+ * poll for PRI alone, or with OUT, would sleep through urgent data.
  */
 #define KEY_BIT    POLLRDBAND
 #define EVENTS_ALL (EVENTS_ASKED | RDY_EV_ERR | RDY_EV_HUP | RDY_EV_RDHUP)
@@ -71,7 +73,7 @@ static int uring_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32
 {
     rdy_assert(token & 1);
     events &= EVENTS_ALL;
-    if (events & RDY_EV_IN)
+    if (events & (RDY_EV_IN | RDY_EV_PRI))
         events |= KEY_BIT;
     return poll_queue(uring_of(backend), fd, token, events);
 }

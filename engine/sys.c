@@ -8,9 +8,11 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 /* --- files --- */
@@ -34,6 +36,22 @@ static int socket_kind(int fd, enum rdy_file_kind *kind)
     return 0;
 }
 
+/*
+ * A pipe without a name is over when the other end has gone. One with a name is not: the next
+ * writer or reader opens it, and a flag that says "closed" for good would be false.
+ */
+static int pipe_kind(int fd, enum rdy_file_kind *kind)
+{
+    struct statfs system;
+    int before = errno;
+    int err = (int)rdy_sys_end(before, rdy_sys_try(fstatfs(fd, &system)));
+
+    if (err != 0)
+        return err;
+    *kind = system.f_type == PIPEFS_MAGIC ? RDY_FILE_FIFO : RDY_FILE_OTHER;
+    return 0;
+}
+
 int rdy_sys_file_kind(int fd, enum rdy_file_kind *kind)
 {
     struct stat status;
@@ -46,8 +64,8 @@ int rdy_sys_file_kind(int fd, enum rdy_file_kind *kind)
     if (S_ISSOCK(status.st_mode))
         return socket_kind(fd, kind);
     if (S_ISFIFO(status.st_mode))
-        *kind = RDY_FILE_FIFO;
-    else if (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode))
+        return pipe_kind(fd, kind);
+    if (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode))
         *kind = RDY_FILE_DEVICE;
     else
         *kind = RDY_FILE_OTHER;

@@ -16,9 +16,9 @@ enum rdy_file_kind {
     RDY_FILE_AUTO = 0, /* not known: ask rdy_sys_file_kind() */
     RDY_FILE_STREAM,   /* stream or seqpacket socket: hang-up with RDHUP is final */
     RDY_FILE_DATAGRAM, /* errors are transient */
-    RDY_FILE_FIFO,     /* errors and hang-ups are final */
+    RDY_FILE_FIFO,     /* an anonymous pipe: errors and hang-ups are final */
     RDY_FILE_DEVICE,   /* character or block device: it may turn out that it cannot be polled */
-    RDY_FILE_OTHER,    /* eventfd, timerfd, pidfd, ...: nothing is final */
+    RDY_FILE_OTHER,    /* eventfd, timerfd, pidfd, named FIFO, ...: nothing is final */
 };
 
 /* 0 and @kind, -EBADF, or -EPERM for regular files and directories, which are always ready. */

@@ -9,7 +9,7 @@
  *   both halves are closed only when RDHUP stands beside it (wasmtime #7895).
  * - RDHUP alone closes the read half only: a half-closed peer still reads (mio #933).
  * - ERR on a datagram socket is an ICMP message: the next send works. Only on a pipe does it say
- *   that the reader has gone for good.
+ *   that the reader has gone for good; and on a FIFO with a name not even there, nor does HUP.
  * - A bare ERR must also wake those who wait for data: recv(2) is what fetches the error (tokio
  *   #8000: UDP readers hung). So an error makes both directions worth trying.
  */

@@ -226,6 +226,78 @@ static void anonymous_pipe_is_over_when_the_writer_has_gone(struct stage *stage)
     close(pair.ours);
 }
 
+/* With a flag that says "closed", who waits for the second writer would spin for ever. */
+static void named_fifo_is_not_over_when_a_writer_has_gone(struct stage *stage)
+{
+    struct rdy_registration reg;
+    char path[64];
+    char fifo[80];
+    int reader;
+    int writer;
+
+    directory_make(path, sizeof(path));
+    (void)snprintf(fifo, sizeof(fifo), "%s/fifo", path);
+    check(mkfifo(fifo, 0600) == 0);
+    reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    reg = stage_register(stage, reader, READ);
+    for (int i = 0; i < 2; i++) {
+        stage_expect(stage, &reg, READ, 0);
+        writer = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        put(writer, "hello");
+        stage_expect(stage, &reg, READ, RDY_READABLE);
+        check(drain(reader) == 5);
+        stage_forget(&reg, READ);
+        stage_expect(stage, &reg, READ, 0);
+        close(writer);
+        stage_expect(stage, &reg, READ, RDY_READABLE);
+        assert_int_equal(get(reader, 1), 0);
+
+        /* the next writer, before anybody says so: the hint is refuted, and goes */
+        writer = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        assert_int_equal(get(reader, 1), -EAGAIN);
+        stage_forget(&reg, READ);
+        stage_expect(stage, &reg, READ, 0);
+        close(writer);
+        stage_settle(stage);
+        stage_forget(&reg, READ);
+    }
+
+    rdy_deregister(&reg);
+    close(reader);
+    check(unlink(fifo) == 0 && rmdir(path) == 0);
+}
+
+static void named_fifo_is_writable_again_when_a_reader_comes_back(struct stage *stage)
+{
+    struct rdy_registration reg;
+    char path[64];
+    char fifo[80];
+    int reader;
+    int writer;
+
+    directory_make(path, sizeof(path));
+    (void)snprintf(fifo, sizeof(fifo), "%s/fifo", path);
+    check(mkfifo(fifo, 0600) == 0);
+    reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    writer = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    reg = stage_register(stage, writer, RDY_INTEREST_WRITE);
+    stage_expect(stage, &reg, RDY_INTEREST_WRITE, RDY_WRITABLE);
+    close(reader);
+    stage_settle(stage);
+    stage_expect(stage, &reg, RDY_INTEREST_WRITE, RDY_WRITABLE);
+    reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    fill(writer);
+    stage_forget(&reg, RDY_INTEREST_WRITE);
+    stage_expect(stage, &reg, RDY_INTEREST_WRITE, 0);
+    check(drain(reader) > 0);
+    stage_expect(stage, &reg, RDY_INTEREST_WRITE, RDY_WRITABLE);
+
+    rdy_deregister(&reg);
+    close(writer);
+    close(reader);
+    check(unlink(fifo) == 0 && rmdir(path) == 0);
+}
+
 int main(void)
 {
     static const struct scenario rows[] = {
@@ -237,6 +309,8 @@ int main(void)
         SCENARIO(inotify_is_readable_when_something_changes, ON_ALL),
         SCENARIO(pidfd_is_readable_when_its_process_has_ended, ON_KERNEL),
         SCENARIO(anonymous_pipe_is_over_when_the_writer_has_gone, ON_ALL),
+        SCENARIO(named_fifo_is_not_over_when_a_writer_has_gone, ON_ALL),
+        SCENARIO(named_fifo_is_writable_again_when_a_reader_comes_back, ON_ALL),
     };
 
     return scenarios_run("file_kinds", rows, sizeof(rows) / sizeof(rows[0]));

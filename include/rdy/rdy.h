@@ -3,6 +3,7 @@
 #ifndef RDY_RDY_H
 #define RDY_RDY_H
 
+#include <rdy/async_fd.h>
 #include <rdy/base.h>
 #include <rdy/blocking.h>
 #include <rdy/datagram.h>

@@ -9,7 +9,9 @@
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
 #include <rdy/endpoint.h>
+#include <rdy/event.h>
 #include <rdy/net.h>
+#include <rdy/pipe.h>
 #include <rdy/ready.h>
 #include <rdy/registration.h>
 #include <rdy/resolve.h>

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pipes: reading and writing as polls over cached readiness.
+ *
+ * A read that came back short found the pipe empty, and what comes later is an event: so the read
+ * that would only say EAGAIN is saved. That is wrong
+ * - of packets, where a read stops at the end of one with others behind it. The reader cannot see
+ *   how it is written to: `dd oflag=direct` puts the pipe that is its output into packet mode. So
+ *   it is done only where both ends were made here;
+ * - of a read that filled its buffer.
+ * It loses no end of the stream: READ_CLOSED is final on such a pipe, so no clear takes it away.
+ * The like for writes would be wrong, too: a write is also cut short when the kernel is out of
+ * memory (a cgroup's limit), and nothing tells when it is not any more.
+ */
+#include "engine/pipe.h"
+
+#include <limits.h>
+
+#include "engine/file_wait.h"
+#include "engine/sys_pipe.h"
+
+static size_t iov_len(const struct iovec *iov, int iov_count)
+{
+    size_t len = 0;
+
+    for (int i = 0; i < iov_count; i++)
+        len += iov[i].iov_len;
+    return len;
+}
+
+static bool iov_is_sane(const struct iovec *iov, int iov_count)
+{
+    return iov_count >= 0 && iov_count <= IOV_MAX && (iov || iov_count == 0);
+}
+
+/* The kernel reads through these; that they are not const is the interface's fault. */
+static struct iovec iovec_of(const void *data, size_t data_len)
+{
+    return (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = data_len};
+}
+
+/* --- reading --- */
+
+/* One attempt on @event: a count, 0 at the end, or -errno; clears what it refuted. */
+static ssize_t receiver_try(struct rdy_pipe_receiver *receiver, struct rdy_event event,
+                            const struct iovec *iov, int iov_count)
+{
+    ssize_t count = rdy_sys_pipe_read(receiver->fd, iov, iov_count);
+
+    if (count == -EAGAIN || (count > 0 && (receiver->flags & RDY_PIPE_BYTES) &&
+                             (size_t)count < iov_len(iov, iov_count)))
+        rdy_clear_readiness(&receiver->reg, event);
+    return count;
+}
+
+ssize_t rdy_pipe_receiver_poll_readv(struct rdy_pipe_receiver *receiver, struct rdy_task *task,
+                                     const struct iovec *iov, int iov_count)
+{
+    if (receiver->fd < 0)
+        return -EBADF;
+    if (!iov_is_sane(iov, iov_count))
+        return -EINVAL;
+    if (iov_len(iov, iov_count) == 0)
+        return 0;
+    if (!rdy_task_may_spend(task))
+        return RDY_PENDING;
+
+    for (int tries = 0; tries < RDY_FILE_TRIES_MAX; tries++) {
+        struct rdy_event event;
+        ssize_t result = rdy_file_wait(&receiver->reg, task, RDY_DIRECTION_READ, &event);
+
+        if (result != 0)
+            return result;
+        result = receiver_try(receiver, event, iov, iov_count);
+        if (rdy_likely(result != -EAGAIN)) {
+            rdy_task_spend(task);
+            return result;
+        }
+    }
+    return rdy_file_give_way(task);
+}
+
+ssize_t rdy_pipe_receiver_poll_read(struct rdy_pipe_receiver *receiver, struct rdy_task *task,
+                                    void *buf, size_t buf_len)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = buf_len};
+
+    return rdy_pipe_receiver_poll_readv(receiver, task, &iov, 1);
+}
+
+/* 0 and @event if something is cached, else -EAGAIN or the registration's error. */
+static int cached_event(const struct rdy_registration *reg, uint32_t interest,
+                        struct rdy_event *event)
+{
+    *event = rdy_ready_event(reg, interest);
+    if (rdy_event_is_shutdown(*event))
+        return rdy_scheduled_io_error(reg->io);
+    return rdy_event_ready(*event) != 0 ? 0 : -EAGAIN;
+}
+
+ssize_t rdy_pipe_receiver_try_readv(struct rdy_pipe_receiver *receiver, const struct iovec *iov,
+                                    int iov_count)
+{
+    struct rdy_event event;
+    int rc;
+
+    if (receiver->fd < 0)
+        return -EBADF;
+    if (!iov_is_sane(iov, iov_count))
+        return -EINVAL;
+    if (iov_len(iov, iov_count) == 0)
+        return 0;
+    rc = cached_event(&receiver->reg, RDY_INTEREST_READ, &event);
+    return rc < 0 ? rc : receiver_try(receiver, event, iov, iov_count);
+}
+
+ssize_t rdy_pipe_receiver_try_read(struct rdy_pipe_receiver *receiver, void *buf, size_t buf_len)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = buf_len};
+
+    return rdy_pipe_receiver_try_readv(receiver, &iov, 1);
+}
+
+/* The wait alone, for those who will try by themselves. */
+static int poll_direction(struct rdy_registration *reg, struct rdy_task *task,
+                          enum rdy_direction direction)
+{
+    struct rdy_event event;
+    int rc;
+
+    if (!rdy_task_may_spend(task))
+        return RDY_PENDING;
+    rc = rdy_file_wait(reg, task, direction, &event);
+    if (rc != RDY_PENDING)
+        rdy_task_spend(task);
+    return rc;
+}
+
+int rdy_pipe_receiver_poll_readable(struct rdy_pipe_receiver *receiver, struct rdy_task *task)
+{
+    return receiver->fd < 0 ? -EBADF : poll_direction(&receiver->reg, task, RDY_DIRECTION_READ);
+}
+
+/* --- writing --- */
+
+static ssize_t sender_try(struct rdy_pipe_sender *sender, struct rdy_event event,
+                          const struct iovec *iov, int iov_count)
+{
+    bool can_tell = (sender->flags & RDY_PIPE_MASKED) == 0;
+    ssize_t count = rdy_sys_pipe_write(sender->fd, iov, iov_count, &can_tell);
+
+    if (rdy_unlikely(!can_tell))
+        sender->flags |= RDY_PIPE_MASKED;
+    if (count == -EAGAIN)
+        rdy_clear_readiness(&sender->reg, event);
+    rdy_debug(count < 0 || (size_t)count <= iov_len(iov, iov_count));
+    return count;
+}
+
+ssize_t rdy_pipe_sender_poll_writev(struct rdy_pipe_sender *sender, struct rdy_task *task,
+                                    const struct iovec *iov, int iov_count)
+{
+    if (sender->fd < 0)
+        return -EBADF;
+    if (!iov_is_sane(iov, iov_count))
+        return -EINVAL;
+    if (iov_len(iov, iov_count) == 0)
+        return 0;
+    if (!rdy_task_may_spend(task))
+        return RDY_PENDING;
+
+    for (int tries = 0; tries < RDY_FILE_TRIES_MAX; tries++) {
+        struct rdy_event event;
+        ssize_t result = rdy_file_wait(&sender->reg, task, RDY_DIRECTION_WRITE, &event);
+
+        if (result != 0)
+            return result;
+        result = sender_try(sender, event, iov, iov_count);
+        if (rdy_likely(result != -EAGAIN)) {
+            rdy_task_spend(task);
+            return result;
+        }
+    }
+    return rdy_file_give_way(task);
+}
+
+ssize_t rdy_pipe_sender_poll_write(struct rdy_pipe_sender *sender, struct rdy_task *task,
+                                   const void *data, size_t data_len)
+{
+    struct iovec iov = iovec_of(data, data_len);
+
+    return rdy_pipe_sender_poll_writev(sender, task, &iov, 1);
+}
+
+ssize_t rdy_pipe_sender_try_writev(struct rdy_pipe_sender *sender, const struct iovec *iov,
+                                   int iov_count)
+{
+    struct rdy_event event;
+    int rc;
+
+    if (sender->fd < 0)
+        return -EBADF;
+    if (!iov_is_sane(iov, iov_count))
+        return -EINVAL;
+    if (iov_len(iov, iov_count) == 0)
+        return 0;
+    rc = cached_event(&sender->reg, RDY_INTEREST_WRITE, &event);
+    return rc < 0 ? rc : sender_try(sender, event, iov, iov_count);
+}
+
+ssize_t rdy_pipe_sender_try_write(struct rdy_pipe_sender *sender, const void *data, size_t data_len)
+{
+    struct iovec iov = iovec_of(data, data_len);
+
+    return rdy_pipe_sender_try_writev(sender, &iov, 1);
+}
+
+int rdy_pipe_sender_poll_writable(struct rdy_pipe_sender *sender, struct rdy_task *task)
+{
+    return sender->fd < 0 ? -EBADF : poll_direction(&sender->reg, task, RDY_DIRECTION_WRITE);
+}

@@ -12,11 +12,13 @@
 #include <rdy/event.h>
 #include <rdy/net.h>
 #include <rdy/pipe.h>
+#include <rdy/process.h>
 #include <rdy/ready.h>
 #include <rdy/registration.h>
 #include <rdy/resolve.h>
 #include <rdy/runtime.h>
 #include <rdy/serve.h>
+#include <rdy/signal.h>
 #include <rdy/task.h>
 #include <rdy/timer.h>
 #include <rdy/waker.h>

@@ -106,4 +106,10 @@ static inline void rdy_a64_bump(struct rdy_a64 *a, uint64_t n)
     __atomic_store_n(&a->v, __atomic_load_n(&a->v, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
 }
 
+/* The same, and whoever acquires the new value sees all that was counted before. */
+static inline void rdy_a64_bump_release(struct rdy_a64 *a, uint64_t n)
+{
+    __atomic_store_n(&a->v, __atomic_load_n(&a->v, __ATOMIC_RELAXED) + n, __ATOMIC_RELEASE);
+}
+
 #endif

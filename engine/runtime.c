@@ -128,7 +128,7 @@ static void runtime_fire_timers(struct rdy_runtime *runtime)
     while ((timer = rdy_wheel_take_due(&runtime->wheel))) {
         struct rdy_waker waker = timer->waker; /* the waker may end the timer's memory */
 
-        runtime->count.timers_fired++;
+        rdy_a64_bump(&runtime->count.timers_fired, 1);
         rdy_waker_wake(&waker);
     }
 }
@@ -183,7 +183,7 @@ static void runtime_let_go(struct rdy_runtime *runtime)
 /* No tasks, and none on the way: whoever pushed the first of those unparks the turn that comes. */
 static bool runtime_is_done(const struct rdy_runtime *runtime)
 {
-    return runtime->count.tasks_live == 0 && !runtime->arrived &&
+    return rdy_runtime_tasks_live(runtime) == 0 && !runtime->arrived &&
            !rdy_aptr_load_relaxed(&runtime->shared.arrivals);
 }
 
@@ -260,12 +260,4 @@ void rdy_runtime_close(struct rdy_runtime *runtime)
 struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime)
 {
     return runtime->driver;
-}
-
-void rdy_runtime_read_stats(const struct rdy_runtime *runtime, struct rdy_runtime_stats *stats)
-{
-    *stats = runtime->count;
-    stats->remote_wakes = rdy_a64_load_relaxed(&runtime->shared.remote_wakes);
-    stats->stale_wakes = rdy_a64_load_relaxed(&runtime->shared.stale_wakes);
-    stats->timers_armed = runtime->wheel.armed_count;
 }

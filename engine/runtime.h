@@ -3,13 +3,14 @@
  * The runtime's inside: what the tasks, the timers and the sockets share.
  *
  * All of it belongs to the runtime's thread, but for `shared`, which other threads write when they
- * wake a task or stop the runtime.
+ * wake a task or stop the runtime, and the counters, which other threads read.
  */
 #ifndef RDY_ENGINE_RUNTIME_H
 #define RDY_ENGINE_RUNTIME_H
 
 #include <rdy/runtime.h>
 
+#include "engine/counts.h"
 #include "engine/task.h"
 #include "engine/wheel.h"
 
@@ -21,7 +22,9 @@ struct rdy_runtime_shared {
     struct rdy_a32 has_shut;  /* no more arrivals */
     struct rdy_a32 spawners_inside;
     struct rdy_a32 is_stopping;
-    struct rdy_a64 remote_wakes;
+    struct rdy_a64 remote_wakes;      /* those that put a task into the inbox */
+    struct rdy_a64 remote_wakes_late; /* those of a task that was queued, or being polled */
+    struct rdy_a64 remote_arrivals;   /* put onto that stack */
     struct rdy_a64 stale_wakes;
 };
 
@@ -42,14 +45,26 @@ struct rdy_runtime {
     bool is_now_known; /* now_ns was read since the last turn */
     bool is_clock_paused;
     uint64_t now_ns;
-    uint64_t clock_offset_ns;       /* from CLOCK_MONOTONIC to the runtime's time, modulo 2^64 */
-    struct rdy_runtime_stats count; /* the counters of this thread, and the gauges */
+    uint64_t clock_offset_ns; /* from CLOCK_MONOTONIC to the runtime's time, modulo 2^64 */
+    struct rdy_runtime_counts count;
     struct rdy_wheel wheel;
     struct rdy_runtime_shared shared __attribute__((aligned(RDY_CACHE_LINE)));
 };
 
 /* The runtime that this thread is running: its tasks' wakers take the short way. */
 extern _Thread_local struct rdy_runtime *rdy_runtime_current;
+
+/* Any thread; exact on the runtime's. */
+static inline uint64_t rdy_runtime_tasks_live(const struct rdy_runtime *runtime)
+{
+    const struct rdy_runtime_counts *count = &runtime->count;
+    struct rdy_flow live = {
+        .came = {&count->local_spawns, &count->remote_spawns},
+        .went = {&count->tasks_ended},
+    };
+
+    return rdy_flow_inside(&live);
+}
 
 /* The time, after a fresh look at the clock. */
 uint64_t rdy_clock_read_ns(struct rdy_runtime *runtime);

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The counters, gathered: any thread; each is whole, the set is not one instant. */
 #include "engine/driver.h"
+#include "engine/runtime.h"
+
+/* Looks at a gauge's two sides so often, until nothing went in between. */
+#define TRIES_MAX 4
 
 static void copy_own(const struct rdy_driver *driver, struct rdy_driver_stats *stats)
 {
@@ -59,4 +63,57 @@ void rdy_driver_read_stats(const struct rdy_driver *constant, struct rdy_driver_
     stats->deregistered = driver->set.deregistered;
     stats->entries_live = rdy_slab_live(driver->set.slab);
     rdy_lock_release(&driver->set.lock);
+}
+
+static uint64_t sum_acquire(const struct rdy_a64 *const counters[RDY_FLOW_MAX])
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < RDY_FLOW_MAX; i++)
+        if (counters[i])
+            sum += rdy_a64_load_acquire(counters[i]);
+    return sum;
+}
+
+uint64_t rdy_flow_inside(const struct rdy_flow *flow)
+{
+    uint64_t came = 0;
+    uint64_t went;
+    uint64_t went_after = 0;
+
+    /*
+     * Acquire, of what went: what came before it is in sight; pairs with rdy_a64_bump_release(). Of
+     * what came: the second look at what went is not the older one.
+     */
+    for (int i = 0; i < TRIES_MAX; i++) {
+        went = sum_acquire(flow->went);
+        came = sum_acquire(flow->came);
+        rdy_assert(came - went <= INT64_MAX);
+        went_after = sum_acquire(flow->went);
+        if (went == went_after)
+            break;
+    }
+    return came > went_after ? came - went_after : 0;
+}
+
+void rdy_runtime_read_stats(const struct rdy_runtime *runtime, struct rdy_runtime_stats *stats)
+{
+    const struct rdy_runtime_counts *count = &runtime->count;
+
+    stats->remote_spawns = rdy_a64_load_relaxed(&count->remote_spawns);
+    stats->tasks_spawned = rdy_a64_load_relaxed(&count->local_spawns) + stats->remote_spawns;
+    stats->tasks_ended = rdy_a64_load_relaxed(&count->tasks_ended);
+    stats->task_polls = rdy_a64_load_relaxed(&count->task_polls);
+    stats->task_aborts = rdy_a64_load_relaxed(&count->task_aborts);
+    stats->budget_yields = rdy_a64_load_relaxed(&count->budget_yields);
+    stats->next_polls = rdy_a64_load_relaxed(&count->next_polls);
+    stats->next_bounds = rdy_a64_load_relaxed(&count->next_bounds);
+    stats->task_timeouts = rdy_a64_load_relaxed(&count->task_timeouts);
+    stats->remote_drops = rdy_a64_load_relaxed(&count->remote_drops);
+    stats->timers_fired = rdy_a64_load_relaxed(&count->timers_fired);
+    stats->remote_wakes = rdy_a64_load_relaxed(&runtime->shared.remote_wakes) +
+                          rdy_a64_load_relaxed(&runtime->shared.remote_wakes_late);
+    stats->stale_wakes = rdy_a64_load_relaxed(&runtime->shared.stale_wakes);
+    stats->tasks_live = rdy_runtime_tasks_live(runtime);
+    stats->timers_armed = rdy_a64_load_relaxed(&runtime->wheel.armed_count);
 }

@@ -125,7 +125,8 @@ int rdy_task_self_make(const struct rdy_task_spec *spec, void **self);
 void rdy_task_self_free(const struct rdy_task_spec *spec, void *self);
 
 /*
- * The runtime's thread: makes a task of a spec and its struct, which is taken on success only.
+ * The runtime's thread: makes a task of a spec and its struct, which is taken on success only. The
+ * caller counts the spawn, local or remote.
  * 0, -ENOMEM, -ENFILE, -ESHUTDOWN.
  */
 int rdy_task_start(struct rdy_runtime *runtime, const struct rdy_task_spec *spec, void *self,

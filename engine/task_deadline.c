@@ -14,7 +14,7 @@ static void deadline_pass(void *arg, uint64_t generation)
 
     rdy_assert(!runtime->polled);
     rdy_assert(rdy_a32_load_relaxed(&task->head.generation) == (uint32_t)generation);
-    runtime->count.task_timeouts++;
+    rdy_a64_bump(&runtime->count.task_timeouts, 1);
     rdy_task_cut_off(runtime, task, -ETIMEDOUT);
 }
 

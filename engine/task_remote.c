@@ -48,6 +48,7 @@ static void arrival_push(struct rdy_runtime *runtime, struct rdy_arrival *arriva
 {
     void *head = rdy_aptr_load_relaxed(&runtime->shared.arrivals);
 
+    (void)rdy_a64_add_relaxed(&runtime->shared.remote_arrivals, 1);
     /* Releases the node; pairs with the swap in arrival_pop(). */
     do {
         arrival->next = head;
@@ -79,7 +80,7 @@ int rdy_spawn_remote(struct rdy_runtime *runtime, const struct rdy_task_spec *sp
 /* Ends here without having been a task. */
 static void arrival_drop(struct rdy_runtime *runtime, struct rdy_arrival *arrival)
 {
-    runtime->count.remote_drops++;
+    rdy_a64_bump_release(&runtime->count.remote_drops, 1);
     if (arrival->spec.drop)
         arrival->spec.drop(arrival->self);
     rdy_task_self_free(&arrival->spec, arrival->self);
@@ -114,10 +115,11 @@ bool rdy_task_take_arrivals(struct rdy_runtime *runtime, uint32_t arrivals_max)
 
         if (!arrival)
             return false;
-        if (rdy_task_start(runtime, &arrival->spec, arrival->self, &task) == 0)
-            runtime->count.remote_spawns++;
-        else
+        if (rdy_task_start(runtime, &arrival->spec, arrival->self, &task) == 0) {
+            rdy_a64_bump_release(&runtime->count.remote_spawns, 1);
+        } else {
             arrival_drop(runtime, arrival);
+        }
         free(arrival);
     }
     return true;

@@ -13,7 +13,7 @@ void rdy_timer_arm(struct rdy_timer *timer, struct rdy_runtime *runtime, uint64_
 
     rdy_assert(timer->state != RDY_TIMER_ARMED || timer->runtime == runtime);
     /* The wheel's present stands still while nothing is armed. */
-    if (wheel->armed_count == 0)
+    if (rdy_a64_load_relaxed(&wheel->armed_count) == 0)
         rdy_wheel_start(wheel, rdy_runtime_now_ns(runtime));
     timer->runtime = runtime;
     timer->waker = *waker;

@@ -127,7 +127,7 @@ void rdy_wheel_init(struct rdy_wheel *wheel, uint64_t now_ns)
 
 void rdy_wheel_start(struct rdy_wheel *wheel, uint64_t now_ns)
 {
-    rdy_assert(wheel->armed_count == 0);
+    rdy_assert(rdy_a64_load_relaxed(&wheel->armed_count) == 0);
     if (now_ns > wheel->now_ns)
         wheel->now_ns = now_ns;
 }
@@ -137,7 +137,7 @@ void rdy_wheel_arm(struct rdy_wheel *wheel, struct rdy_timer *timer, uint64_t de
     if (timer->state == RDY_TIMER_ARMED)
         wheel_unlink(wheel, timer);
     else
-        wheel->armed_count++;
+        rdy_a64_bump(&wheel->armed_count, 1);
     timer->state = RDY_TIMER_ARMED;
     timer->deadline_ns = deadline_ns;
     wheel_link(wheel, timer, wheel_place(wheel, deadline_ns));
@@ -149,11 +149,11 @@ bool rdy_wheel_cancel(struct rdy_wheel *wheel, struct rdy_timer *timer)
 {
     if (timer->state != RDY_TIMER_ARMED)
         return false;
-    rdy_assert(wheel->armed_count > 0);
+    rdy_assert(rdy_a64_load_relaxed(&wheel->armed_count) > 0);
     wheel_unlink(wheel, timer);
     timer->state = RDY_TIMER_IDLE;
-    wheel->armed_count--;
-    if (wheel->armed_count == 0)
+    rdy_a64_bump(&wheel->armed_count, UINT64_MAX); /* minus one */
+    if (rdy_a64_load_relaxed(&wheel->armed_count) == 0)
         wheel->earliest_ns = RDY_WHEEL_NEVER;
     return true;
 }
@@ -164,7 +164,7 @@ void rdy_wheel_expire(struct rdy_wheel *wheel, uint64_t now_ns)
     uint64_t to_tick = now_ns >> RDY_WHEEL_TICK_BITS;
     struct rdy_timer *chain = NULL;
 
-    if (wheel->armed_count == 0 || now_ns < wheel->earliest_ns)
+    if (rdy_a64_load_relaxed(&wheel->armed_count) == 0 || now_ns < wheel->earliest_ns)
         return;
     rdy_assert(now_ns >= wheel->now_ns);
     for (uint32_t level = RDY_WHEEL_LEVELS; level-- > 0;)
@@ -247,8 +247,8 @@ struct rdy_timer *rdy_wheel_take_due(struct rdy_wheel *wheel)
     rdy_assert(timer->state == RDY_TIMER_ARMED);
     wheel_unlink(wheel, timer);
     timer->state = RDY_TIMER_FIRED;
-    wheel->armed_count--;
-    if (wheel->armed_count == 0)
+    rdy_a64_bump(&wheel->armed_count, UINT64_MAX); /* minus one */
+    if (rdy_a64_load_relaxed(&wheel->armed_count) == 0)
         wheel->earliest_ns =
             RDY_WHEEL_NEVER; /* a timer cancelled meanwhile may have left its own */
     return timer;
@@ -260,5 +260,5 @@ void rdy_wheel_clear(struct rdy_wheel *wheel)
         while (wheel->slots[i].first)
             (void)rdy_wheel_cancel(wheel, wheel->slots[i].first);
     }
-    rdy_assert(wheel->armed_count == 0);
+    rdy_assert(rdy_a64_load_relaxed(&wheel->armed_count) == 0);
 }

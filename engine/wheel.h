@@ -18,7 +18,7 @@
 
 #include <rdy/runtime.h>
 
-#include "engine/base.h"
+#include "engine/atomic.h"
 
 #define RDY_WHEEL_LEVELS    8u
 #define RDY_WHEEL_SLOTS     64u
@@ -40,9 +40,9 @@ struct rdy_wheel_slot {
 
 struct rdy_wheel {
     uint64_t now_ns;
-    uint64_t earliest_ns; /* nothing is due before; RDY_WHEEL_NEVER: nothing is
+    uint64_t earliest_ns;                /* nothing is due before; RDY_WHEEL_NEVER: nothing is
                            armed */
-    uint64_t armed_count;
+    struct rdy_a64 armed_count;          /* read by any thread */
     uint64_t occupied[RDY_WHEEL_LEVELS]; /* a bit for each slot with a timer */
     struct rdy_wheel_slot slots[RDY_WHEEL_LEVELS * RDY_WHEEL_SLOTS + 1]; /* the last: due ones */
 };

@@ -39,6 +39,7 @@ struct rdy_driver_counts {
 struct rdy_driver_any_counts {
     struct rdy_a64 unparks;
     struct rdy_a64 unparks_coalesced;
+    struct rdy_a64 registered;
     struct rdy_a64 stale_clears;
     struct rdy_a64 spurious_wakes;
     struct rdy_a64 stale_tokens;
@@ -49,7 +50,6 @@ struct rdy_registration_set {
     struct rdy_lock lock;
     int ended;       /* 0, or the answer to every further registration */
     uint32_t serial; /* of the latest registration */
-    uint64_t registered;
     uint64_t deregistered;
     struct rdy_slab *slab;
 };

@@ -52,7 +52,6 @@ static int set_take(struct rdy_driver *driver, const struct watch *wanted,
                 (*out)->kernel = RDY_KERNEL_ARMED;
             (*out)->serial = ++set->serial;
             publish(*out);
-            set->registered++;
         }
     }
     rdy_lock_release(&set->lock);
@@ -65,9 +64,6 @@ static int set_take(struct rdy_driver *driver, const struct watch *wanted,
  */
 static void set_untake(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 {
-    rdy_lock_acquire(&driver->set.lock);
-    driver->set.registered--; /* nor is it counted when it is given back: nobody claimed it */
-    rdy_lock_release(&driver->set.lock);
     if (rdy_driver_is_own_thread(driver)) {
         io->kernel = RDY_KERNEL_IDLE;
         rdy_driver_give(driver, io);
@@ -152,9 +148,12 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
     *reg = (struct rdy_registration){.driver = driver, .io = io, .serial = io->serial};
     reg->serial |= (uint64_t)io->head.slot << 32;
     rc = arm_new(driver, io, wanted.is_armed_here);
-    if (rc < 0)
+    if (rc < 0) {
         *reg = (struct rdy_registration){0};
-    return rc;
+        return rc;
+    }
+    (void)rdy_a64_add_relaxed(&driver->any.registered, 1);
+    return 0;
 }
 
 int rdy_register(struct rdy_driver *driver, int fd, uint32_t interest, struct rdy_registration *reg)

@@ -30,6 +30,7 @@ static void copy_any(const struct rdy_driver *driver, struct rdy_driver_stats *s
     const struct rdy_driver_any_counts *any = &driver->any;
 
     stats->unparks = rdy_a64_load_relaxed(&any->unparks);
+    stats->registered = rdy_a64_load_relaxed(&any->registered);
     stats->unparks_coalesced = rdy_a64_load_relaxed(&any->unparks_coalesced);
     stats->stale_clears = rdy_a64_load_relaxed(&any->stale_clears);
     stats->spurious_wakes = rdy_a64_load_relaxed(&any->spurious_wakes);
@@ -59,7 +60,6 @@ void rdy_driver_read_stats(const struct rdy_driver *constant, struct rdy_driver_
     copy_backend(driver, stats);
 
     rdy_lock_acquire(&driver->set.lock);
-    stats->registered = driver->set.registered;
     stats->deregistered = driver->set.deregistered;
     stats->entries_live = rdy_slab_live(driver->set.slab);
     rdy_lock_release(&driver->set.lock);

@@ -22,13 +22,14 @@ constexpr uint32_t kNoTurns = 1u << 16; // task polls between two turns: the mos
 class Runtime
 {
   public:
-    explicit Runtime(uint32_t event_interval = kNoTurns, uint32_t task_budget = 1u << 20)
+    explicit Runtime(uint32_t event_interval = kNoTurns, bool is_timed = false)
     {
         rdy_runtime_opts opts = {};
 
         opts.size = sizeof(opts);
         opts.event_interval = event_interval;
-        opts.task_budget = task_budget;
+        opts.task_budget = 1u << 20;
+        opts.is_timed = is_timed;
         if (rdy_runtime_open(&runtime_, &opts) != 0)
             runtime_ = nullptr;
     }
@@ -281,9 +282,9 @@ bool wake_round(const Runtime &runtime)
     return runtime.run() && sleepers.polls == kBatch * (kRounds + 1);
 }
 
-void task_wake_poll(benchmark::State &state)
+void wake_poll(benchmark::State &state, bool is_timed)
 {
-    const Runtime runtime;
+    const Runtime runtime(kNoTurns, is_timed);
 
     for (auto _ : state)
         if (!wake_round(runtime)) {
@@ -292,7 +293,33 @@ void task_wake_poll(benchmark::State &state)
         }
     rdy_bench::each(state, kBatch * kRounds);
 }
+
+void task_wake_poll(benchmark::State &state)
+{
+    wake_poll(state, false);
+}
 BENCHMARK(task_wake_poll);
+
+// In a runtime that was opened with is_timed.
+void task_wake_poll_timed(benchmark::State &state)
+{
+    wake_poll(state, true);
+}
+BENCHMARK(task_wake_poll_timed);
+
+// A snapshot, by the thread that counts.
+void metrics_read(benchmark::State &state)
+{
+    const Runtime runtime;
+    rdy_metrics metrics;
+
+    for (auto _ : state) {
+        rdy_metrics_read(runtime.get(), &metrics);
+        benchmark::DoNotOptimize(metrics);
+    }
+    rdy_bench::each(state, 1);
+}
+BENCHMARK(metrics_read);
 
 // Two tasks that wake each other: a wake and a poll each time.
 struct Player {
@@ -404,6 +431,9 @@ const rdy_bench::AddGoal block("task: spawn + finish of 64 bytes / calloc + free
                                "task_spawn_finish/self:64", "calloc_free/size:64", 0);
 const rdy_bench::AddGoal remote("task: from another thread, 64 bytes", "task_spawn_remote", "", 0);
 const rdy_bench::AddGoal wake("task: wake + poll", "task_wake_poll", "", 0);
+const rdy_bench::AddGoal timed("task: wake + poll, timed / not", "task_wake_poll_timed",
+                               "task_wake_poll", 0);
+const rdy_bench::AddGoal snapshot("metrics: a snapshot", "metrics_read", "", 0);
 const rdy_bench::AddGoal pair("task: wake + poll, two that wake each other", "task_ping_pong", "",
                               0);
 const rdy_bench::AddGoal crowd("task: yield, 256 that share a turn", "task_yield/tasks:256", "", 0);

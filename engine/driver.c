@@ -239,13 +239,30 @@ static int64_t park_begin(struct rdy_driver *driver, int64_t timeout_ns)
     if (rdy_aptr_load_seq_cst(&driver->inbox))
         return 0;
     rdy_a64_bump(&driver->count.parks, 1);
+    rdy_a64_bump(&driver->count.park_unparks, 1);
     return timeout_ns;
 }
 
-static void park_end(struct rdy_driver *driver, int64_t timeout_ns)
+/* @blocked_ns: what park_begin() said. */
+static void park_end(struct rdy_driver *driver, int64_t timeout_ns, int64_t blocked_ns)
 {
     if (timeout_ns != 0 || driver->is_embedded)
         (void)rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE);
+    if (blocked_ns == 0)
+        return;
+    rdy_a64_bump(&driver->count.park_unparks, 1);
+    if (rdy_unlikely(driver->is_timed))
+        rdy_driver_count_busy(driver, false);
+}
+
+void rdy_driver_count_busy(struct rdy_driver *driver, bool was_busy)
+{
+    uint64_t now_ns = rdy_sys_now_ns();
+
+    rdy_assert(driver->is_timed && now_ns >= driver->busy_since_ns);
+    if (was_busy)
+        rdy_a64_bump(&driver->count.busy_ns, now_ns - driver->busy_since_ns);
+    driver->busy_since_ns = now_ns;
 }
 
 /* 0 if this thread may turn the driver now. */
@@ -261,6 +278,7 @@ static int check_owner(const struct rdy_driver *driver)
 int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
 {
     struct rdy_backend *backend = rdy_driver_backend(driver);
+    int64_t blocked_ns;
     int rc = check_owner(driver);
 
     if (rdy_unlikely(rc < 0))
@@ -275,9 +293,11 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
         return driver->death;
 
     driver->has_asked = false;
-    rc = backend->ops->wait(backend, park_begin(driver, timeout_ns), driver->facts,
-                            driver->events_max);
-    park_end(driver, timeout_ns);
+    if (rdy_unlikely(driver->is_timed))
+        rdy_driver_count_busy(driver, true);
+    blocked_ns = park_begin(driver, timeout_ns);
+    rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
+    park_end(driver, timeout_ns, blocked_ns);
     rdy_a64_bump(&driver->count.turns, 1);
     if (rdy_unlikely(rc < 0))
         return rdy_driver_survive(driver, rc);

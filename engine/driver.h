@@ -23,6 +23,8 @@
 struct rdy_driver_counts {
     struct rdy_a64 turns;
     struct rdy_a64 parks;
+    struct rdy_a64 park_unparks;
+    struct rdy_a64 busy_ns;
     struct rdy_a64 ready_events;
     struct rdy_a64 waker_calls;
     struct rdy_a64 rearms;
@@ -37,9 +39,9 @@ struct rdy_driver_counts {
 };
 
 struct rdy_driver_any_counts {
+    struct rdy_a64 registered;
     struct rdy_a64 unparks;
     struct rdy_a64 unparks_coalesced;
-    struct rdy_a64 registered;
     struct rdy_a64 stale_clears;
     struct rdy_a64 spurious_wakes;
     struct rdy_a64 stale_tokens;
@@ -76,6 +78,8 @@ struct rdy_driver {
     bool is_shut;
     bool has_asked; /* armed something since the last wait: the kernel may not have heard of it */
     int death;      /* -errno of a dead backend: the answer of every later turn */
+    bool is_timed;  /* busy_ns is kept */
+    uint64_t busy_since_ns; /* counted up to here, while it is timed */
     uint32_t turn;
     uint32_t arms_left;     /* arms that the inbox may make in this turn */
     bool is_after_overflow; /* the last batch of facts had one that was ended by overflow */
@@ -135,6 +139,12 @@ static inline bool rdy_driver_arms_anywhere(const struct rdy_driver *driver)
 bool rdy_driver_has_room(struct rdy_driver *driver);
 
 void rdy_driver_count_spurious_wake(struct rdy_driver *driver);
+
+/*
+ * The time since the last call, or since the thread came back from a wait, counts as busy, or does
+ * not. Only if the driver is timed; its thread.
+ */
+void rdy_driver_count_busy(struct rdy_driver *driver, bool was_busy);
 
 /* Puts a request to the driver's thread. Any thread. The caller unparks if need be. */
 void rdy_driver_request(struct rdy_scheduled_io *io, uint32_t request);

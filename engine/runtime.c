@@ -56,6 +56,7 @@ static struct rdy_runtime *runtime_alloc(const struct rdy_runtime_opts *opts)
     memset(runtime, 0, sizeof(*runtime));
     runtime->task_budget = opts->task_budget;
     runtime->event_interval = opts->event_interval;
+    runtime->is_timed = opts->is_timed;
     rdy_wheel_init(&runtime->wheel, 0);
     return runtime;
 }
@@ -86,6 +87,7 @@ int rdy_runtime_open(struct rdy_runtime **out, const struct rdy_runtime_opts *op
     if (rc < 0)
         goto close_slab;
 
+    runtime->driver->is_timed = taken.is_timed;
     *out = runtime;
     return 0;
 
@@ -142,8 +144,12 @@ static bool runtime_is_idle(const struct rdy_runtime *runtime)
 
 static int runtime_turn(struct rdy_runtime *runtime)
 {
+    const struct rdy_a64 *parks = &runtime->driver->count.parks;
+    uint64_t parks_before = rdy_a64_load_relaxed(parks);
     int rc = rdy_driver_turn(runtime->driver, runtime_timeout_ns(runtime));
 
+    runtime->has_parked = rdy_a64_load_relaxed(parks) != parks_before;
+    runtime->polls_at_turn = rdy_a64_load_relaxed(&runtime->count.task_polls);
     runtime->is_now_known = false;
     if (rc < 0)
         return rc;
@@ -187,6 +193,24 @@ static bool runtime_is_done(const struct rdy_runtime *runtime)
            !rdy_aptr_load_relaxed(&runtime->shared.arrivals);
 }
 
+/* Polls until the queue is empty, or it is time to look at the driver. */
+static void runtime_poll_tasks(struct rdy_runtime *runtime)
+{
+    if (rdy_unlikely(runtime->is_timed))
+        rdy_poll_time_begin(runtime);
+    for (uint32_t polls = 0; polls < runtime->event_interval; polls++) {
+        struct rdy_task *task = rdy_task_next(runtime);
+
+        if (!task)
+            break;
+        rdy_task_run(runtime, task);
+    }
+    if (runtime->has_parked &&
+        rdy_a64_load_relaxed(&runtime->count.task_polls) == runtime->polls_at_turn)
+        rdy_a64_bump(&runtime->count.noop_parks, 1);
+    runtime->has_parked = false;
+}
+
 static int runtime_loop(struct rdy_runtime *runtime)
 {
     while (!runtime_is_stopped(runtime)) {
@@ -195,13 +219,7 @@ static int runtime_loop(struct rdy_runtime *runtime)
         rdy_task_drain_inbox(runtime);
         /* Half of the polls at most: a flood of them leaves the rest to those that live. */
         (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
-        for (uint32_t polls = 0; polls < runtime->event_interval; polls++) {
-            struct rdy_task *task = rdy_task_next(runtime);
-
-            if (!task)
-                break;
-            rdy_task_run(runtime, task);
-        }
+        runtime_poll_tasks(runtime);
         if (runtime_is_done(runtime) || runtime_is_stopped(runtime))
             break;
         rc = runtime_turn(runtime);
@@ -226,7 +244,12 @@ int rdy_runtime_run(struct rdy_runtime *runtime)
     }
     rdy_runtime_current = runtime;
     runtime->is_now_known = false;
+    runtime->has_parked = false;
+    if (runtime->is_timed)
+        rdy_driver_count_busy(runtime->driver, false);
     rc = runtime_loop(runtime);
+    if (runtime->is_timed)
+        rdy_driver_count_busy(runtime->driver, true);
     rdy_runtime_current = outer;
     return rc;
 }

@@ -11,6 +11,7 @@
 #include <rdy/runtime.h>
 
 #include "engine/counts.h"
+#include "engine/poll_time.h"
 #include "engine/task.h"
 #include "engine/wheel.h"
 
@@ -44,10 +45,14 @@ struct rdy_runtime {
     bool is_closing;
     bool is_now_known; /* now_ns was read since the last turn */
     bool is_clock_paused;
+    bool is_timed;
+    bool has_parked;        /* in the last turn; what comes tells whether it was for nothing */
+    uint64_t polls_at_turn; /* count.task_polls then */
     uint64_t now_ns;
     uint64_t clock_offset_ns; /* from CLOCK_MONOTONIC to the runtime's time, modulo 2^64 */
     struct rdy_runtime_counts count;
     struct rdy_wheel wheel;
+    struct rdy_poll_time poll_time; /* if it is timed */
     struct rdy_runtime_shared shared __attribute__((aligned(RDY_CACHE_LINE)));
 };
 

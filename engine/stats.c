@@ -12,6 +12,7 @@ static void copy_own(const struct rdy_driver *driver, struct rdy_driver_stats *s
 
     stats->turns = rdy_a64_load_relaxed(&count->turns);
     stats->parks = rdy_a64_load_relaxed(&count->parks);
+    stats->park_unparks = rdy_a64_load_relaxed(&count->park_unparks);
     stats->ready_events = rdy_a64_load_relaxed(&count->ready_events);
     stats->waker_calls = rdy_a64_load_relaxed(&count->waker_calls);
     stats->rearms = rdy_a64_load_relaxed(&count->rearms);
@@ -29,8 +30,8 @@ static void copy_any(const struct rdy_driver *driver, struct rdy_driver_stats *s
 {
     const struct rdy_driver_any_counts *any = &driver->any;
 
-    stats->unparks = rdy_a64_load_relaxed(&any->unparks);
     stats->registered = rdy_a64_load_relaxed(&any->registered);
+    stats->unparks = rdy_a64_load_relaxed(&any->unparks);
     stats->unparks_coalesced = rdy_a64_load_relaxed(&any->unparks_coalesced);
     stats->stale_clears = rdy_a64_load_relaxed(&any->stale_clears);
     stats->spurious_wakes = rdy_a64_load_relaxed(&any->spurious_wakes);

@@ -366,6 +366,12 @@ int rdy_task_charge(struct rdy_task *task)
     return 0;
 }
 
+bool rdy_task_has_budget(const struct rdy_task *task)
+{
+    rdy_assert(task->runtime->polled == task);
+    return task->runtime->budget_left > 0;
+}
+
 /* The poll said RDY_PENDING: back to a queue, or to sleep. */
 static void task_park(struct rdy_runtime *runtime, struct rdy_task *task)
 {
@@ -408,17 +414,19 @@ struct rdy_task *rdy_task_next(struct rdy_runtime *runtime)
     return task;
 }
 
-void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
+/* A task that ended while it was in a queue. */
+static void task_reap(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_ENDED);
+    header_keep(runtime, task);
+    rdy_a64_bump_release(&runtime->count.reaped, 1);
+}
+
+static void task_poll(struct rdy_runtime *runtime, struct rdy_task *task)
 {
     uint32_t was;
     int rc;
 
-    if (rdy_unlikely(task->flags & RDY_TASK_GONE)) {
-        (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_ENDED);
-        header_keep(runtime, task);
-        rdy_a64_bump_release(&runtime->count.reaped, 1);
-        return;
-    }
     /* Acquire: what each waker wrote before its wake; pairs with wake_from_elsewhere(). */
     was = rdy_a32_swap_acq_rel(&task->state, RDY_TASK_RUNNING);
     rdy_assert(was == RDY_TASK_QUEUED);
@@ -439,6 +447,17 @@ void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
     (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_ENDED);
     task_end(runtime, task, rc == RDY_PENDING ? -ECANCELED : rc);
     header_keep(runtime, task);
+}
+
+void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
+{
+    if (rdy_unlikely(task->flags & RDY_TASK_GONE)) {
+        task_reap(runtime, task);
+        return;
+    }
+    task_poll(runtime, task);
+    if (rdy_unlikely(runtime->is_timed))
+        rdy_poll_time_lap(runtime);
 }
 
 void rdy_task_drain_inbox(struct rdy_runtime *runtime)

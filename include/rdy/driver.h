@@ -38,6 +38,7 @@ struct rdy_driver_opts {
 struct rdy_driver_stats {
     uint64_t turns;                  /* completed rdy_driver_turn() calls */
     uint64_t parks;                  /* turns that asked the kernel to block */
+    uint64_t park_unparks;           /* those, and their ends: odd while the thread is blocked */
     uint64_t unparks;                /* wakes that reached the kernel */
     uint64_t unparks_coalesced;      /* wakes that needed no system call */
     uint64_t registered;             /* successful registrations */

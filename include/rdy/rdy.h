@@ -10,6 +10,7 @@
 #include <rdy/driver.h>
 #include <rdy/endpoint.h>
 #include <rdy/event.h>
+#include <rdy/metrics.h>
 #include <rdy/net.h>
 #include <rdy/pipe.h>
 #include <rdy/process.h>

@@ -17,6 +17,8 @@ struct rdy_runtime_opts {
     uint32_t task_budget;          /* operations a task may complete in one poll; default 128 */
     uint32_t event_interval;       /* task polls between two looks at the driver; default 61 */
     uint32_t tasks_max;            /* tasks alive at once; default 2^22 */
+    bool is_timed;                 /* measure polls and busy time, see <rdy/metrics.h>; the price is
+                                      some 30 ns a poll */
     struct rdy_driver_opts driver; /* driver.size 0: all defaults */
 };
 
@@ -75,8 +77,8 @@ RDY_API struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime);
  * the clock (<rdy/timer.h>). The runtime's thread. */
 RDY_API uint64_t rdy_runtime_now_ns(struct rdy_runtime *runtime);
 
-/* A snapshot of the counters: each is whole, the set is not one instant. Any thread. More of them,
- * and a text for Prometheus: <rdy/metrics.h>. */
+/* A snapshot of the counters: each is whole, the set is not one instant. Any thread. More of them:
+ * <rdy/metrics.h>. */
 RDY_API void rdy_runtime_read_stats(const struct rdy_runtime *runtime,
                                     struct rdy_runtime_stats *stats);
 

@@ -203,6 +203,9 @@ RDY_API void rdy_task_defer(struct rdy_task *task);
  */
 RDY_API RDY_NODISCARD int rdy_task_charge(struct rdy_task *task);
 
+/* True if the next operation will not be put off for want of budget. The task being polled. */
+RDY_API RDY_NODISCARD bool rdy_task_has_budget(const struct rdy_task *task);
+
 RDY_END_DECLS
 
 #endif

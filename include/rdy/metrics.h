@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Metrics: a runtime's counters and gauges in one snapshot.
+ * Metrics: a runtime's counters and gauges in one snapshot, and as a text that Prometheus reads.
  *
  * Names are Tokio's where Tokio has one for the same thing (its RuntimeMetrics, of a runtime with
  * one worker). It has none for what io_uring adds; and ours has nothing that its steal and overflow
@@ -100,6 +100,39 @@ RDY_API void rdy_metrics_read(struct rdy_runtime *runtime, struct rdy_metrics *m
 
 /* The longest time that bucket @bucket counts, in ns; UINT64_MAX for the last. Any thread. */
 RDY_API uint64_t rdy_metrics_bucket_max_ns(uint32_t bucket);
+
+/* A label of a series: who the numbers are of. */
+struct rdy_metrics_label {
+    const char *name;  /* [a-zA-Z_][a-zA-Z0-9_]*; not "le", "backend", or with two "_" first */
+    const char *value; /* UTF-8; what the format wants escaped is escaped */
+};
+
+/* A runtime's snapshot, and the labels that tell its series from those of the others. */
+struct rdy_metrics_set {
+    const struct rdy_metrics *metrics;
+    const struct rdy_metrics_label *labels; /* may be NULL */
+    size_t labels_count;
+};
+
+/**
+ * rdy_metrics_write_prometheus() - the text of one or more snapshots, in Prometheus' format 0.0.4
+ * @sets:       borrowed; one for each runtime
+ * @sets_count: may be 0: an empty text
+ * @buf:        receives the text, and a NUL behind it, as far as there is room
+ * @buf_len:    bytes; with 0 @buf may be NULL
+ *
+ * Every family is there once, with a HELP and a TYPE line and then a series for each runtime. Names
+ * begin with rdy_, times are in seconds, counters end in _total. The poll times are a histogram
+ * with a bucket for each power of two from 64 ns to 17 s. What is measured with a clock is left out
+ * for runtimes that were not opened with is_timed. Allocates nothing.
+ *
+ * Context: any thread.
+ * Return:  the bytes that the whole text takes, without the NUL, as snprintf(3): with @buf_len or
+ *          more @buf was too small. -EINVAL: a label's name is not one, or stands twice in a set.
+ */
+RDY_API RDY_NODISCARD ssize_t rdy_metrics_write_prometheus(const struct rdy_metrics_set *sets,
+                                                           size_t sets_count, char *buf,
+                                                           size_t buf_len);
 
 RDY_END_DECLS
 

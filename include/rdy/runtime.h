@@ -77,8 +77,8 @@ RDY_API struct rdy_driver *rdy_runtime_driver(struct rdy_runtime *runtime);
  * the clock (<rdy/timer.h>). The runtime's thread. */
 RDY_API uint64_t rdy_runtime_now_ns(struct rdy_runtime *runtime);
 
-/* A snapshot of the counters: each is whole, the set is not one instant. Any thread. More of them:
- * <rdy/metrics.h>. */
+/* A snapshot of the counters: each is whole, the set is not one instant. Any thread. More of them,
+ * and a text for Prometheus: <rdy/metrics.h>. */
 RDY_API void rdy_runtime_read_stats(const struct rdy_runtime *runtime,
                                     struct rdy_runtime_stats *stats);
 

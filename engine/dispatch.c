@@ -8,6 +8,7 @@
  * old arming is not taken for one of the new.
  */
 #include "engine/driver.h"
+#include "engine/probe.h"
 #include "engine/translate.h"
 
 /* A file that completed at once this often in a row has no way to wait: it is always ready. */
@@ -63,6 +64,7 @@ void rdy_driver_arm(struct rdy_driver *driver, struct rdy_scheduled_io *io)
     driver->has_asked = true;
     rc = backend->ops->arm(backend, io->fd, rdy_scheduled_io_token(io),
                            rdy_events_of_interest(io->interest));
+    rdy_probe3(arm, driver, io->fd, rc);
     if (rc == 0)
         io->kernel = RDY_KERNEL_ARMED;
     else if (rc == -EBUSY)
@@ -251,8 +253,10 @@ static void handle_last(struct rdy_driver *driver, struct rdy_scheduled_io *io,
         return;
     }
     rdy_a64_bump(&driver->count.rearms, 1);
+    rdy_probe3(rearm, driver, io->fd, fact->result);
     if (fact->flags & RDY_FACT_OVERFLOW) {
         rdy_a64_bump(&driver->count.overflows, 1);
+        rdy_probe2(overflow, driver, io->fd);
         driver->is_after_overflow = true;
         rdy_driver_request(io, RDY_REQUEST_ARM); /* when there is room: see begin_arms() */
         return;

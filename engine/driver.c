@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "engine/choice.h"
+#include "engine/probe.h"
 
 #define EVENTS_DEFAULT  1024u
 #define EVENTS_LIMIT    65536u
@@ -295,13 +296,17 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
     driver->has_asked = false;
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, true);
+    rdy_probe2(turn_begin, driver, timeout_ns);
     blocked_ns = park_begin(driver, timeout_ns);
     rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
     park_end(driver, timeout_ns, blocked_ns);
     rdy_a64_bump(&driver->count.turns, 1);
-    if (rdy_unlikely(rc < 0))
+    if (rdy_unlikely(rc < 0)) {
+        rdy_probe2(turn_end, driver, rc);
         return rdy_driver_survive(driver, rc);
+    }
     rc = rdy_driver_dispatch(driver, (uint32_t)rc);
+    rdy_probe2(turn_end, driver, rc);
     rdy_driver_call_again(driver);
     return rc;
 }

@@ -9,6 +9,7 @@
  * come back as another file before the driver's next turn.
  */
 #include "engine/driver.h"
+#include "engine/probe.h"
 #include "engine/translate.h"
 
 /* What is to be watched. */
@@ -106,6 +107,7 @@ static int arm_new(struct rdy_driver *driver, struct rdy_scheduled_io *io, bool 
         driver->has_asked = true;
     }
     rc = backend->ops->arm(backend, io->fd, rdy_scheduled_io_token(io), events);
+    rdy_probe3(arm, driver, io->fd, rc);
     if (rc == -EBUSY) {
         io->kernel = RDY_KERNEL_IDLE;
         rdy_driver_request(io, RDY_REQUEST_ARM);
@@ -153,6 +155,7 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
         return rc;
     }
     (void)rdy_a64_add_relaxed(&driver->any.registered, 1);
+    rdy_probe3(register, driver, fd, interest);
     return 0;
 }
 
@@ -237,6 +240,7 @@ static int release(struct rdy_registration *reg, uint32_t request)
     }
     *reg = (struct rdy_registration){0};
 
+    rdy_probe2(deregister, driver, io->fd);
     rdy_scheduled_io_end(io, -ECANCELED);
     rdy_scheduled_io_cancel_all(io, -ECANCELED);
     hand_over(driver, io, request);

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 #include "engine/driver.h"
+#include "engine/probe.h"
 
 #define SELF_SIZE_MAX  (1024u * 1024u)
 #define SELF_ALIGNMENT 16u
@@ -114,6 +115,7 @@ static void task_wake(void *arg, uint64_t data)
     struct rdy_task *task = arg;
     struct rdy_runtime *runtime = task->runtime;
 
+    rdy_probe2(wake, task, runtime);
     if (rdy_unlikely(rdy_a32_load_relaxed(&task->head.generation) != (uint32_t)data))
         count_stale(runtime);
     else if (rdy_likely(rdy_runtime_current == runtime))
@@ -435,7 +437,9 @@ static void task_poll(struct rdy_runtime *runtime, struct rdy_task *task)
     runtime->polled = task;
     runtime->budget_left = runtime->task_budget;
     rdy_a64_bump_release(&runtime->count.task_polls, 1);
+    rdy_probe2(task_poll_begin, task, task->poll);
     rc = task->poll(task, task->self);
+    rdy_probe2(task_poll_end, task, rc);
     runtime->polled = NULL;
     if (task->flags & RDY_TASK_OVERDREW)
         rdy_a64_bump(&runtime->count.budget_yields, 1);

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What must be true of the code before it runs: three checks, each one ctest entry or more.
+"""What must be true of the code before it runs: four checks, each one ctest entry or more.
 
     check.py refuses FILE --compiler CC --expect REGEX   fails with -DVIOLATE, and says REGEX;
                                                          compiles in silence without
     check.py headers --compiler CC --language c|c++      each header compiles alone, and twice
     check.py symbols --library FILE                      all names begin with rdy_, and what is
                                                          visible is what the headers declare
+    check.py probes --program FILE [--none]              each static probe is there, with its
+                                                         arguments, as a nop, and documented
 """
 import argparse
 import glob
@@ -79,6 +81,10 @@ def declared():
     return names
 
 
+# The second is hidden, and what <sys/sdt.h> measures the probes' places from.
+OURS = ("rdy_", "_.stapsdt.base")
+
+
 def symbols(options):
     result = run(["readelf", "-sW", options.library])
     if result.returncode != 0:
@@ -91,7 +97,8 @@ def symbols(options):
             defined.add(fields[7])
             if fields[5] == "DEFAULT":
                 visible.add(fields[7])
-    foreign = sorted(name for name in defined if not name.startswith("rdy_"))
+    foreign = sorted(name for name in defined - visible if not name.startswith(OURS))
+    foreign += sorted(name for name in visible if not name.startswith("rdy_"))
     if foreign:
         return fail("names outside of rdy_: " + " ".join(foreign))
     if visible != declared():
@@ -99,6 +106,51 @@ def symbols(options):
         extra = " ".join(sorted(visible - declared())) or "none"
         return fail(f"declared but not defined: {missing}; visible but not declared: {extra}")
     print(f"{len(defined)} names begin with rdy_, {len(visible)} of them are visible")
+    return 0
+
+
+# Each probe, and how many arguments it has.
+PROBES = {
+    "turn_begin": 2,
+    "turn_end": 2,
+    "wake": 2,
+    "task_poll_begin": 2,
+    "task_poll_end": 2,
+    "register": 3,
+    "deregister": 2,
+    "arm": 3,
+    "rearm": 3,
+    "overflow": 2,
+}
+NOTE = re.compile(
+    r"Provider: rdy\s+Name: (\w+)\s+Location: (0x[0-9a-f]+), .*?\n\s+Arguments: ([^\n]*)", re.S
+)
+
+
+def instruction_at(program, location):
+    command = ["objdump", "-d", "--no-show-raw-insn", f"--start-address={location}"]
+    command += [f"--stop-address={int(location, 16) + 1}", program]
+    match = re.search(r"^ *[0-9a-f]+:\s+(\w+)", run(command).stdout, re.M)
+    return match.group(1) if match else None
+
+
+def probes(options):
+    notes = NOTE.findall(run(["readelf", "-n", options.program]).stdout)
+    if options.none:
+        return fail(f"probes in a build without them: {notes}") if notes else 0
+    found = {name for name, _, _ in notes}
+    if found != set(PROBES):
+        return fail(f"missing: {set(PROBES) - found}; unknown: {found - set(PROBES)}")
+    with open(f"{ROOT}/docs/probes.md", encoding="utf-8") as file:
+        documented = set(re.findall(r"^\| `(\w+)` \|", file.read(), re.M))
+    if documented != set(PROBES):
+        return fail(f"docs/probes.md has {sorted(documented)}")
+    for name, location, arguments in notes:
+        if len(re.findall(r"(?:^| )-?[1248]@", arguments)) != PROBES[name]:
+            return fail(f"{name} has the arguments '{arguments}'")
+        if instruction_at(options.program, location) != "nop":
+            return fail(f"{name} at {location} is {instruction_at(options.program, location)}")
+    print(f"{len(PROBES)} probes in {len(notes)} places, a nop each")
     return 0
 
 
@@ -118,6 +170,10 @@ def main():
     mode = modes.add_parser("symbols")
     mode.add_argument("--library", required=True)
     mode.set_defaults(run=symbols)
+    mode = modes.add_parser("probes")
+    mode.add_argument("--program", required=True)
+    mode.add_argument("--none", action="store_true")
+    mode.set_defaults(run=probes)
     options = parser.parse_args()
     compiler = getattr(options, "compiler", None)
     if compiler and not shutil.which(compiler):

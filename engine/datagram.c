@@ -16,18 +16,16 @@
 
 #include <netinet/in.h>
 #include <netinet/udp.h>
-#include <sys/un.h>
 
+#include "engine/address.h"
 #include "engine/driver.h"
 #include "engine/runtime.h"
 #include "engine/sys.h"
 #include "engine/sys_datagram.h"
+#include "engine/sys_socket.h"
 
 /* After so many tries that all said EAGAIN the other tasks and the driver go first. */
 #define TRIES_MAX 8
-
-static_assert(sizeof(struct sockaddr_un) < sizeof(struct sockaddr_storage),
-              "a path that fills its field is told with a zero byte more");
 
 /* --- making and ending one --- */
 
@@ -137,7 +135,7 @@ int rdy_datagram_pair(struct rdy_datagram *one, struct rdy_datagram *other,
     int rc;
 
     rdy_assert(one != other);
-    rc = rdy_sys_datagram_pair(fds);
+    rc = rdy_sys_socketpair(SOCK_DGRAM, fds);
     if (rc < 0)
         return rc;
     rc = datagram_register(&made, runtime->driver, fds[0], RDY_DATAGRAM_UNIX);
@@ -196,44 +194,16 @@ int rdy_datagram_disconnect(struct rdy_datagram *datagram)
     return rdy_datagram_connect(datagram, &nobody, sizeof(nobody));
 }
 
-/*
- * A Unix path that fills its field comes back from the kernel with a zero byte behind it, and with
- * that is refused as an address: leave the byte out, so that what was told can be sent to.
- */
-static socklen_t address_len_of(const struct sockaddr_storage *addr, socklen_t told_len)
-{
-    rdy_assert(told_len <= sizeof(*addr));
-    if (addr->ss_family == AF_UNIX && told_len > sizeof(struct sockaddr_un))
-        return sizeof(struct sockaddr_un);
-    return told_len;
-}
-
 int rdy_datagram_local_address(const struct rdy_datagram *datagram, struct sockaddr_storage *addr,
                                socklen_t *addr_len)
 {
-    int rc;
-
-    if (datagram->fd < 0)
-        return -EBADF;
-    *addr_len = sizeof(*addr);
-    rc = rdy_sys_getsockname(datagram->fd, (struct sockaddr *)addr, addr_len);
-    if (rc == 0)
-        *addr_len = address_len_of(addr, *addr_len);
-    return rc;
+    return rdy_address_local(datagram->fd, addr, addr_len);
 }
 
 int rdy_datagram_peer_address(const struct rdy_datagram *datagram, struct sockaddr_storage *addr,
                               socklen_t *addr_len)
 {
-    int rc;
-
-    if (datagram->fd < 0)
-        return -EBADF;
-    *addr_len = sizeof(*addr);
-    rc = rdy_sys_getpeername(datagram->fd, (struct sockaddr *)addr, addr_len);
-    if (rc == 0)
-        *addr_len = address_len_of(addr, *addr_len);
-    return rc;
+    return rdy_address_peer(datagram->fd, addr, addr_len);
 }
 
 void rdy_datagram_close(struct rdy_datagram *datagram)
@@ -331,7 +301,7 @@ static ssize_t datagram_send(struct rdy_datagram *datagram, struct rdy_task *tas
 
         if (result != 0)
             return result;
-        result = rdy_sys_send_datagram(datagram->fd, msg);
+        result = rdy_sys_send_message(datagram->fd, msg);
         if (result == -EAGAIN) {
             result = send_refused(datagram, task, msg, event);
             if (result == 0)
@@ -498,7 +468,7 @@ static ssize_t datagram_recv_from(struct rdy_datagram *datagram, struct rdy_task
         return count;
     *info = (struct rdy_datagram_info){
         .addr = addr,
-        .addr_len = address_len_of(&addr, msg.msg_namelen),
+        .addr_len = rdy_address_len(&addr, msg.msg_namelen),
         .tos = -1,
         .datagram_len = (size_t)count,
     };

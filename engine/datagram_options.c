@@ -1,32 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A datagram socket's options, multicast membership, and what this kernel can.
- *
- * One table says how each option is called on each family. An IPv6 socket carries IPv4 traffic too,
- * which has settings of its own; so there both are set, and the IPv6 one is read.
+ * A datagram socket's options, multicast membership, and what this kernel can. How each option is
+ * called on each family stands in one table.
  */
 #include "engine/datagram.h"
 
 #include <netinet/in.h>
 #include <netinet/udp.h>
 
+#include "engine/socket_options.h"
 #include "engine/sys.h"
-#include "engine/sys_datagram.h"
+#include "engine/sys_socket.h"
 
-struct name {
-    int level; /* 0 with name 0: this family has no such option */
-    int name;
-};
-
-struct option {
-    struct name any;   /* for every family, or none */
-    struct name inet;  /* IPv4, and IPv4 traffic of an IPv6 socket */
-    struct name inet6; /* IPv6 */
-    int value_min;
-    int value_max;
-};
-
-static const struct option options[] = {
+static const struct rdy_option options[] = {
     [RDY_DATAGRAM_SEND_BUF] = {.any = {SOL_SOCKET, SO_SNDBUF}, .value_max = INT32_MAX},
     [RDY_DATAGRAM_RECV_BUF] = {.any = {SOL_SOCKET, SO_RCVBUF}, .value_max = INT32_MAX},
     [RDY_DATAGRAM_BROADCAST] = {.inet = {SOL_SOCKET, SO_BROADCAST}, .value_max = 1},
@@ -53,71 +39,32 @@ static const struct option options[] = {
 
 static_assert(OPTIONS_COUNT == RDY_DATAGRAM_GRO + 1, "every option has its row");
 
-static bool is_named(struct name name)
+static int family_of(const struct rdy_datagram *datagram)
 {
-    return name.level != 0 || name.name != 0;
-}
-
-/* How @option is called on this socket; not named if it has none such. */
-static struct name option_name(const struct rdy_datagram *datagram, const struct option *option)
-{
-    if (is_named(option->any))
-        return option->any;
     if (datagram->flags & RDY_DATAGRAM_INET)
-        return option->inet;
+        return AF_INET;
     if (datagram->flags & RDY_DATAGRAM_INET6)
-        return option->inet6;
-    return (struct name){0};
-}
-
-/* NULL and -errno, or the option and its name on this socket. */
-static const struct option *option_find(const struct rdy_datagram *datagram,
-                                        enum rdy_datagram_option which, struct name *name, int *rc)
-{
-    const struct option *option;
-
-    *rc = datagram->fd < 0 ? -EBADF : -EINVAL;
-    if (datagram->fd < 0 || (uint32_t)which >= OPTIONS_COUNT)
-        return NULL;
-    option = &options[which];
-    rdy_assert(option->value_min < option->value_max);
-    *name = option_name(datagram, option);
-    *rc = is_named(*name) ? 0 : -EOPNOTSUPP;
-    return *rc == 0 ? option : NULL;
+        return AF_INET6;
+    return datagram->flags & RDY_DATAGRAM_UNIX ? AF_UNIX : AF_UNSPEC;
 }
 
 int rdy_datagram_set(struct rdy_datagram *datagram, enum rdy_datagram_option which, int value)
 {
-    struct name name;
-    int rc;
-    const struct option *option = option_find(datagram, which, &name, &rc);
-
-    if (!option)
-        return rc;
-    if (value < option->value_min || value > option->value_max)
+    if (datagram->fd < 0)
+        return -EBADF;
+    if ((uint32_t)which >= OPTIONS_COUNT)
         return -EINVAL;
-    rc = rdy_sys_setsockopt_int(datagram->fd, name.level, name.name, value);
-    if (rc < 0 || (datagram->flags & RDY_DATAGRAM_INET6) == 0)
-        return rc;
-    /* An IPv6-only socket may refuse what it never uses. */
-    if (is_named(option->inet) && option->inet.level == IPPROTO_IP)
-        (void)rdy_sys_setsockopt_int(datagram->fd, option->inet.level, option->inet.name, value);
-    return 0;
+    return rdy_option_set(&options[which], datagram->fd, family_of(datagram), value);
 }
 
 int rdy_datagram_get(const struct rdy_datagram *datagram, enum rdy_datagram_option which,
                      int *value)
 {
-    struct name name;
-    int read_value = 0;
-    int rc;
-
-    if (!option_find(datagram, which, &name, &rc))
-        return rc;
-    rc = rdy_sys_getsockopt_int(datagram->fd, name.level, name.name, &read_value);
-    if (rc == 0)
-        *value = read_value;
-    return rc;
+    if (datagram->fd < 0)
+        return -EBADF;
+    if ((uint32_t)which >= OPTIONS_COUNT)
+        return -EINVAL;
+    return rdy_option_get(&options[which], datagram->fd, family_of(datagram), value);
 }
 
 static int change_membership(struct rdy_datagram *datagram, const struct sockaddr *group,

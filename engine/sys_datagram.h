@@ -10,17 +10,11 @@
 
 #include "engine/base.h"
 
-/* Neither blocks, whatever the descriptor's own flags say. */
-ssize_t rdy_sys_send_datagram(int fd, const struct msghdr *msg);
-
-/* @is_peek: leave it in the queue. Returns the length as sent, which may be more than fitted. */
+/*
+ * Does not block, whatever the descriptor's own flags say. @is_peek: leave it in the queue. Returns
+ * the length as sent, which may be more than fitted.
+ */
 ssize_t rdy_sys_recv_datagram(int fd, struct msghdr *msg, bool is_peek);
-
-/* Connected to each other; nonblocking, close-on-exec. */
-int rdy_sys_datagram_pair(int fds[2]);
-
-int rdy_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *addr_len);
-int rdy_sys_setsockopt(int fd, int level, int name, const void *value, socklen_t value_size);
 
 /* Bytes, with the kernel's overhead, that were sent on @fd and have not been received. */
 int rdy_sys_unsent_bytes(int fd, int *count);

@@ -72,38 +72,6 @@ int rdy_stream_from_fd(struct rdy_stream *stream, struct rdy_runtime *runtime, i
     return rdy_stream_register(stream, runtime->driver, fd, flags);
 }
 
-int rdy_stream_start_connect(struct rdy_stream *stream, struct rdy_runtime *runtime,
-                             const struct sockaddr *addr, socklen_t addr_len)
-{
-    uint32_t flags = 0;
-    int fd;
-    int rc;
-
-    if (addr_len < sizeof(addr->sa_family))
-        return -EINVAL;
-    fd = rdy_sys_socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return fd;
-    if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6)
-        flags = rdy_stream_prepare_tcp(runtime->driver, fd);
-
-    /* Connect before register: a socket that was never connected polls as hung up. */
-    rc = rdy_sys_connect(fd, addr, addr_len);
-    if (rc == -EINPROGRESS)
-        flags |= RDY_SOCKET_CONNECTING;
-    else if (rc < 0)
-        goto close_fd;
-
-    rc = rdy_stream_register(stream, runtime->driver, fd, flags);
-    if (rc < 0)
-        goto close_fd;
-    return 0;
-
-close_fd:
-    (void)rdy_sys_close(fd);
-    return rc;
-}
-
 /*
  * An event that lets @direction be tried, with PRIORITY as well if it stands; else the task's waker
  * is left behind. The second look after the slow path is for PRIORITY, which it does not report.
@@ -131,41 +99,6 @@ static int stream_give_way(struct rdy_task *task)
 {
     rdy_task_defer(task);
     return RDY_PENDING;
-}
-
-/* The answer of a connection that was under way: 0, or -errno, also when asked again. */
-static int connect_result(struct rdy_stream *stream)
-{
-    int error = (int)(stream->flags >> RDY_SOCKET_ERROR_SHIFT);
-    int rc = 0;
-
-    if (error == 0)
-        rc = rdy_sys_getsockopt_int(stream->fd, SOL_SOCKET, SO_ERROR, &error);
-    if (rc < 0)
-        return rc;
-    if (error == 0)
-        stream->flags &= ~RDY_SOCKET_CONNECTING;
-    stream->flags |= (uint32_t)error << RDY_SOCKET_ERROR_SHIFT;
-    return -error;
-}
-
-int rdy_stream_poll_connect(struct rdy_stream *stream, struct rdy_task *task)
-{
-    struct rdy_event event;
-    int rc = 0;
-
-    if (stream->fd < 0)
-        return -EBADF;
-    if (!rdy_task_may_spend(task))
-        return RDY_PENDING;
-    if (stream->flags & RDY_SOCKET_CONNECTING) {
-        rc = stream_wait(stream, task, RDY_DIRECTION_WRITE, &event);
-        if (rc != 0)
-            return rc;
-        rc = connect_result(stream);
-    }
-    rdy_task_spend(task);
-    return rc;
 }
 
 /* How many events the read side has had since the stream was last found drained. */

@@ -278,7 +278,10 @@ ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
     return rdy_sys_end(before, result);
 }
 
-/* A peer that has gone is -EPIPE and never a signal. */
+/*
+ * A peer that has gone is -EPIPE and never a signal. EINPROGRESS is the first send on a socket with
+ * TCP_FASTOPEN_CONNECT whose SYN had to go without data: like EAGAIN, the socket says when to try.
+ */
 ssize_t rdy_sys_send(int fd, const void *data, size_t len)
 {
     int before = errno;
@@ -287,5 +290,6 @@ ssize_t rdy_sys_send(int fd, const void *data, size_t len)
     do {
         result = rdy_sys_try(rdy_bare_send(fd, data, len, MSG_NOSIGNAL));
     } while (rdy_sys_was_interrupted(result));
-    return rdy_sys_end(before, result);
+    result = rdy_sys_end(before, result);
+    return result == -EINPROGRESS ? -EAGAIN : result;
 }

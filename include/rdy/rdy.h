@@ -20,6 +20,7 @@
 #include <rdy/runtime.h>
 #include <rdy/serve.h>
 #include <rdy/signal.h>
+#include <rdy/socket.h>
 #include <rdy/task.h>
 #include <rdy/timer.h>
 #include <rdy/waker.h>

@@ -12,12 +12,10 @@
 
 #include <errno.h>
 
-#include "engine/sys.h"
+#include <rdy/endpoint.h>
+#include <rdy/socket.h>
 
-struct rdy_address {
-    struct sockaddr_storage addr;
-    socklen_t addr_len;
-};
+#include "engine/sys.h"
 
 /* A plain listening socket, and the connection that fills its queue, if any. */
 struct target {

@@ -31,19 +31,44 @@ struct rdy_stream {
     uint32_t drained_tick;
 };
 
+/*
+ * Set size to sizeof(struct rdy_listen_opts), the rest to zero for defaults. A Unix socket ignores
+ * is_reuseport and is_v6only; other options that are not of the family are refused.
+ */
 struct rdy_listen_opts {
     uint32_t size;
     int backlog;       /* default 4096 */
     bool is_reuseport; /* SO_REUSEPORT: one listener for each worker */
     bool is_v6only;
+    bool is_reuseaddr_off; /* leave SO_REUSEADDR off: refuse a port with connections in TIME_WAIT */
+    bool is_nodelay_off;   /* accepted streams begin without TCP_NODELAY */
+    bool is_freebind;      /* IP_FREEBIND: an address that this machine does not have yet */
+    bool is_transparent;   /* IP_TRANSPARENT: one that it never will; wants CAP_NET_ADMIN */
+    bool is_stale_replaced;  /* Unix: see rdy_listener_open() */
+    uint32_t unix_mode;      /* permissions of the socket's file, 1 to 0777; 0: by the umask */
+    int fastopen_queue;      /* connections whose SYN brought data, at most; 0: not taken */
+    int defer_accept_s;      /* accept when data is there, or after about so long; 0: at once */
+    int send_buf;            /* bytes, for accepted streams too; 0: the system's */
+    int recv_buf;            /* the same; before listening, as it sets the largest window */
+    const char *bind_device; /* SO_BINDTODEVICE: an interface's name; NULL: any */
 };
 
 /**
  * rdy_listener_open() - bind, listen and register
  * @listener: written on success only; free with rdy_listener_close()
- * @opts:     borrowed; NULL for defaults. SO_REUSEADDR is always set on TCP.
+ * @opts:     borrowed; NULL for defaults
  *
- * Return: 0 or -errno: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EINVAL, ...
+ * A Unix listener leaves its file behind when it is closed, and the file refuses the next one:
+ * -EADDRINUSE. With is_stale_replaced such a file is removed if it is a socket that nobody answers:
+ * a connection is tried (who does listen there sees one that ends at once), and any answer but
+ * -ECONNREFUSED leaves it. There is a race: of two processes that begin at once, one may take the
+ * other's file for stale between its bind and its listen, and that one then listens where nobody
+ * finds it. Where that can happen, hold a lock on a file beside it.
+ *
+ * The permissions of unix_mode are there before anybody can connect.
+ *
+ * Return: 0 or -errno, with nothing kept and no file left: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL,
+ *         -EINVAL, -ENODEV, -EPERM, ...
  */
 RDY_API RDY_NODISCARD int rdy_listener_open(struct rdy_listener *listener,
                                             struct rdy_runtime *runtime,
@@ -56,8 +81,9 @@ RDY_API RDY_NODISCARD int rdy_listener_address(const struct rdy_listener *listen
 
 /**
  * rdy_listener_poll_accept() - take one connection
- * @stream: written when the answer is 0: nonblocking, close-on-exec, registered, TCP_NODELAY set,
- *          assumed readable and writable. The caller's; free with rdy_stream_close().
+ * @stream: written when the answer is 0: nonblocking, close-on-exec, registered, TCP_NODELAY set
+ *          unless the listener left it off, assumed readable and writable. The caller's; free with
+ *          rdy_stream_close().
  *
  * Connections that died in the queue are skipped. At the descriptor limit the answer is -EMFILE
  * (or -ENFILE, also at the driver's entries_max, -ENOBUFS, -ENOMEM) and the connection stays in the
@@ -82,8 +108,8 @@ RDY_API RDY_NODISCARD int rdy_stream_start_connect(struct rdy_stream *stream,
                                                    struct rdy_runtime *runtime,
                                                    const struct sockaddr *addr, socklen_t addr_len);
 
-/* Return: 0 when connected, RDY_PENDING, or the connection's -errno (-ECONNREFUSED, ...). The
- * stream is still to be closed after an error. */
+/* Return: 0 when connected, RDY_PENDING, or the connection's -errno (-ECONNREFUSED, ...), however
+ * often it is asked. The stream is still to be closed after an error. */
 RDY_API RDY_NODISCARD int rdy_stream_poll_connect(struct rdy_stream *stream, struct rdy_task *task);
 
 /* Registers a connected, nonblocking stream socket. @fd is taken on success. */

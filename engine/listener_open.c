@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening a listener: options, bind, listen, register; and the file of a Unix one.
+ *
+ * Options that accepted sockets inherit (TCP_NODELAY, buffers) are set once, on the listener: a
+ * connection then costs no setsockopt. What a failure undoes includes the file, from the bind on.
+ */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "engine/address.h"
+#include "engine/driver.h"
+#include "engine/runtime.h"
+#include "engine/socket_options.h"
+#include "engine/stream.h"
+#include "engine/sys.h"
+#include "engine/sys_socket.h"
+
+#define BACKLOG_DEFAULT 4096
+#define UNIX_MODE_MAX   0777u
+
+struct place {
+    const struct sockaddr *addr;
+    socklen_t addr_len;
+    bool has_path;
+    char path[RDY_UNIX_PATH_SIZE];
+};
+
+static bool has_inet_options(const struct rdy_listen_opts *opts)
+{
+    return opts->is_reuseaddr_off || opts->is_nodelay_off || opts->is_freebind ||
+           opts->is_transparent || opts->fastopen_queue > 0 || opts->defer_accept_s > 0 ||
+           opts->bind_device;
+}
+
+static int options_take(struct rdy_listen_opts *taken, const struct rdy_listen_opts *opts,
+                        const struct place *place)
+{
+    bool is_unix = rdy_address_is(place->addr, place->addr_len, AF_UNIX);
+
+    *taken = (struct rdy_listen_opts){.size = sizeof(*taken)};
+    if (opts) {
+        if (opts->size != sizeof(*opts) || opts->backlog < 0 || opts->fastopen_queue < 0 ||
+            opts->defer_accept_s < 0 || opts->send_buf < 0 || opts->recv_buf < 0 ||
+            opts->unix_mode > UNIX_MODE_MAX)
+            return -EINVAL;
+        if (is_unix && has_inet_options(opts))
+            return -EINVAL;
+        if ((opts->unix_mode != 0 && !place->has_path) || (opts->is_stale_replaced && !is_unix))
+            return -EINVAL;
+        *taken = *opts;
+    }
+    if (taken->backlog == 0)
+        taken->backlog = BACKLOG_DEFAULT;
+    return 0;
+}
+
+/* What has to be set before bind(2) and listen(2). */
+static int inet_prepare(int fd, int family, const struct rdy_listen_opts *opts)
+{
+    bool is_inet6 = family == AF_INET6;
+    int ip = is_inet6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    struct rdy_setting settings[] = {
+        {!opts->is_reuseaddr_off, SOL_SOCKET, SO_REUSEADDR, 1},
+        {opts->is_reuseport, SOL_SOCKET, SO_REUSEPORT, 1},
+        {is_inet6, IPPROTO_IPV6, IPV6_V6ONLY, opts->is_v6only},
+        {opts->is_nodelay_off, IPPROTO_TCP, TCP_NODELAY, 0},
+        {opts->is_freebind, ip, is_inet6 ? IPV6_FREEBIND : IP_FREEBIND, 1},
+        {opts->is_transparent, ip, is_inet6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, 1},
+        {opts->fastopen_queue > 0, IPPROTO_TCP, TCP_FASTOPEN, opts->fastopen_queue},
+        {opts->defer_accept_s > 0, IPPROTO_TCP, TCP_DEFER_ACCEPT, opts->defer_accept_s},
+    };
+    int rc = rdy_settings_apply(fd, settings, sizeof(settings) / sizeof(settings[0]));
+
+    return rc < 0 ? rc : rdy_settings_bind_device(fd, opts->bind_device);
+}
+
+static int buffers_prepare(int fd, const struct rdy_listen_opts *opts)
+{
+    struct rdy_setting settings[] = {
+        {opts->send_buf > 0, SOL_SOCKET, SO_SNDBUF, opts->send_buf},
+        {opts->recv_buf > 0, SOL_SOCKET, SO_RCVBUF, opts->recv_buf},
+    };
+
+    return rdy_settings_apply(fd, settings, sizeof(settings) / sizeof(settings[0]));
+}
+
+/*
+ * Removes the file at the place if nobody listens there, or says -EADDRINUSE. A listener says
+ * anything but ECONNREFUSED: it takes the connection, or its queue is full, or it is of another
+ * type or not for us.
+ */
+static int stale_remove(const struct place *place)
+{
+    int rc = rdy_sys_socket_file_check(place->path);
+    int fd;
+
+    rdy_assert(place->has_path);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : -EADDRINUSE;
+    fd = rdy_sys_socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return fd;
+    rc = rdy_sys_connect(fd, place->addr, place->addr_len);
+    (void)rdy_sys_close(fd);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc != -ECONNREFUSED)
+        return -EADDRINUSE;
+    rc = rdy_sys_socket_file_remove(place->path);
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static int place_bind(int fd, const struct place *place, const struct rdy_listen_opts *opts)
+{
+    int rc = rdy_sys_bind(fd, place->addr, place->addr_len);
+
+    if (rc != -EADDRINUSE || !opts->is_stale_replaced || !place->has_path)
+        return rc;
+    rc = stale_remove(place);
+    return rc < 0 ? rc : rdy_sys_bind(fd, place->addr, place->addr_len);
+}
+
+/*
+ * Binds and listens. The mode is first the socket's, from which the bind takes the file's: it is
+ * then never wider than wanted. What the umask took away of it is given back before anybody can
+ * connect, which takes the listen.
+ */
+static int place_listen(int fd, const struct place *place, const struct rdy_listen_opts *opts)
+{
+    int rc = 0;
+
+    if (opts->unix_mode != 0)
+        rc = rdy_sys_socket_set_mode(fd, opts->unix_mode);
+    if (rc == 0)
+        rc = place_bind(fd, place, opts);
+    if (rc < 0)
+        return rc;
+    if (opts->unix_mode != 0)
+        rc = rdy_sys_socket_file_set_mode(place->path, opts->unix_mode);
+    if (rc == 0)
+        rc = rdy_sys_listen(fd, opts->backlog);
+    if (rc < 0 && place->has_path)
+        (void)rdy_sys_socket_file_remove(place->path);
+    return rc;
+}
+
+int rdy_listener_open(struct rdy_listener *listener, struct rdy_runtime *runtime,
+                      const struct sockaddr *addr, socklen_t addr_len,
+                      const struct rdy_listen_opts *opts)
+{
+    struct place place = {.addr = addr, .addr_len = addr_len};
+    struct rdy_listener made = {0};
+    struct rdy_listen_opts taken;
+    int rc;
+
+    if (addr_len < sizeof(addr->sa_family))
+        return -EINVAL;
+    place.has_path = rdy_address_path(addr, addr_len, place.path);
+    rc = options_take(&taken, opts, &place);
+    if (rc < 0)
+        return rc;
+    made.fd = rdy_sys_socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (made.fd < 0)
+        return made.fd;
+    if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6) {
+        made.flags = rdy_stream_prepare_tcp(runtime->driver, made.fd);
+        rc = inet_prepare(made.fd, addr->sa_family, &taken);
+    }
+    if (rc == 0)
+        rc = buffers_prepare(made.fd, &taken);
+    if (rc == 0)
+        rc = place_listen(made.fd, &place, &taken);
+    if (rc < 0)
+        goto close_fd;
+    /* After listen(2): a socket that neither listens nor is connected polls as hung up. */
+    rc = rdy_register_kind(runtime->driver, made.fd, RDY_INTEREST_READ, RDY_FILE_STREAM, &made.reg);
+    if (rc < 0)
+        goto remove_file;
+    *listener = made;
+    return 0;
+
+remove_file:
+    if (place.has_path)
+        (void)rdy_sys_socket_file_remove(place.path);
+close_fd:
+    (void)rdy_sys_close(made.fd);
+    return rc;
+}

@@ -185,7 +185,7 @@ static int connect_result(struct rdy_stream *stream, struct rdy_event event)
     return rc;
 }
 
-static int advance_connect(struct rdy_stream *stream, struct rdy_task *task)
+int rdy_stream_advance_connect(struct rdy_stream *stream, struct rdy_task *task)
 {
     struct rdy_waker waker = rdy_task_waker(task);
 
@@ -215,7 +215,7 @@ int rdy_stream_poll_connect(struct rdy_stream *stream, struct rdy_task *task)
         return -EBADF;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    rc = advance_connect(stream, task);
+    rc = rdy_stream_advance_connect(stream, task);
     if (rc != RDY_PENDING)
         rdy_task_spend(task);
     return rc;

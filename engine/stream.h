@@ -28,4 +28,10 @@ int rdy_stream_register(struct rdy_stream *stream, struct rdy_driver *driver, in
  */
 uint32_t rdy_stream_prepare_tcp(const struct rdy_driver *driver, int fd);
 
+/*
+ * As rdy_stream_poll_connect(), without the task's budget: for who asks several streams in one
+ * operation. Leaves the task's waker in the write slot with RDY_PENDING.
+ */
+int rdy_stream_advance_connect(struct rdy_stream *stream, struct rdy_task *task);
+
 #endif

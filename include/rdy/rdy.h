@@ -6,6 +6,7 @@
 #include <rdy/async_fd.h>
 #include <rdy/base.h>
 #include <rdy/blocking.h>
+#include <rdy/connector.h>
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
 #include <rdy/endpoint.h>

@@ -5,7 +5,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <sys/un.h>
+
+#include <rdy/unix.h>
 
 #define NAME_LEN_MAX 253u
 #define UNIX_PREFIX  "unix:"
@@ -85,24 +86,17 @@ static bool is_v6(const char *text, size_t text_len)
     return inet_pton(AF_INET6, digits, &addr) == 1;
 }
 
-/* @path has no prefix; its '@', for an abstract name, becomes the zero byte that marks one. */
+/* @path has no prefix. */
 static int unix_parse(const char *path, struct rdy_endpoint *endpoint)
 {
     struct rdy_endpoint parsed = {.kind = RDY_ENDPOINT_UNIX};
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    size_t path_len = strlen(path);
-    bool is_abstract = path[0] == '@';
+    struct sockaddr_un addr;
+    int rc = rdy_unix_address(&addr, &parsed.address.addr_len, path);
 
-    if (path_len == 0 || (is_abstract && path_len == 1))
-        return -EINVAL;
-    if (path_len + (is_abstract ? 0 : 1) > sizeof(addr.sun_path))
-        return -ENAMETOOLONG;
-    memcpy(addr.sun_path, path, path_len);
-    if (is_abstract)
-        addr.sun_path[0] = '\0';
+    if (rc < 0)
+        return rc;
+    rdy_assert(parsed.address.addr_len <= sizeof(addr));
     memcpy(&parsed.address.addr, &addr, sizeof(addr));
-    /* Of an abstract name every byte counts, of a path the zero behind it, too. */
-    parsed.address.addr_len = (socklen_t)(UNIX_PATH_OFFSET + path_len + (is_abstract ? 0 : 1));
     *endpoint = parsed;
     return 0;
 }

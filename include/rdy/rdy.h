@@ -24,6 +24,7 @@
 #include <rdy/socket.h>
 #include <rdy/task.h>
 #include <rdy/timer.h>
+#include <rdy/unix.h>
 #include <rdy/waker.h>
 
 #endif

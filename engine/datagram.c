@@ -286,8 +286,8 @@ static int send_refused(struct rdy_datagram *datagram, struct rdy_task *task,
     return rdy_poll_readiness(&datagram->peer_reg, RDY_DIRECTION_WRITE, &waker, &event);
 }
 
-static ssize_t datagram_send(struct rdy_datagram *datagram, struct rdy_task *task,
-                             const struct msghdr *msg)
+ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task *task,
+                                  const struct msghdr *msg)
 {
     if (datagram->fd < 0)
         return -EBADF;
@@ -331,7 +331,7 @@ ssize_t rdy_datagram_poll_send(struct rdy_datagram *datagram, struct rdy_task *t
     struct iovec iov = iovec_of(data, data_len);
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
-    return datagram_send(datagram, task, &msg);
+    return rdy_datagram_send_message(datagram, task, &msg);
 }
 
 ssize_t rdy_datagram_poll_send_to(struct rdy_datagram *datagram, struct rdy_task *task,
@@ -346,7 +346,7 @@ ssize_t rdy_datagram_poll_send_to(struct rdy_datagram *datagram, struct rdy_task
         .msg_iovlen = 1,
     };
 
-    return datagram_send(datagram, task, &msg);
+    return rdy_datagram_send_message(datagram, task, &msg);
 }
 
 ssize_t rdy_datagram_poll_send_segments(struct rdy_datagram *datagram, struct rdy_task *task,
@@ -376,14 +376,13 @@ ssize_t rdy_datagram_poll_send_segments(struct rdy_datagram *datagram, struct rd
     control.header.cmsg_type = UDP_SEGMENT;
     control.header.cmsg_len = CMSG_LEN(sizeof(segment_len));
     memcpy(CMSG_DATA(&control.header), &segment_len, sizeof(segment_len));
-    return datagram_send(datagram, task, &msg);
+    return rdy_datagram_send_message(datagram, task, &msg);
 }
 
 /* --- receiving --- */
 
-/* The length as sent; what the message points to is filled then. */
-static ssize_t datagram_recv(struct rdy_datagram *datagram, struct rdy_task *task,
-                             struct msghdr *msg, bool is_peek)
+ssize_t rdy_datagram_recv_message(struct rdy_datagram *datagram, struct rdy_task *task,
+                                  struct msghdr *msg, bool is_peek)
 {
     if (datagram->fd < 0)
         return -EBADF;
@@ -417,7 +416,7 @@ ssize_t rdy_datagram_poll_recv(struct rdy_datagram *datagram, struct rdy_task *t
 {
     struct iovec iov = {.iov_base = buf, .iov_len = buf_len};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    ssize_t count = datagram_recv(datagram, task, &msg, false);
+    ssize_t count = rdy_datagram_recv_message(datagram, task, &msg, false);
 
     if (count < 0)
         return count;
@@ -463,7 +462,7 @@ static ssize_t datagram_recv_from(struct rdy_datagram *datagram, struct rdy_task
         msg.msg_control = &control;
         msg.msg_controllen = sizeof(control);
     }
-    count = datagram_recv(datagram, task, &msg, is_peek);
+    count = rdy_datagram_recv_message(datagram, task, &msg, is_peek);
     if (count < 0)
         return count;
     *info = (struct rdy_datagram_info){

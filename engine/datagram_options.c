@@ -33,11 +33,12 @@ static const struct rdy_option options[] = {
                                      .inet6 = {IPPROTO_IPV6, IPV6_MULTICAST_LOOP},
                                      .value_max = 1},
     [RDY_DATAGRAM_GRO] = {.inet = {SOL_UDP, UDP_GRO}, .inet6 = {SOL_UDP, UDP_GRO}, .value_max = 1},
+    [RDY_DATAGRAM_PASS_CREDENTIALS] = {.local = {SOL_SOCKET, SO_PASSCRED}, .value_max = 1},
 };
 
 #define OPTIONS_COUNT (sizeof(options) / sizeof(options[0]))
 
-static_assert(OPTIONS_COUNT == RDY_DATAGRAM_GRO + 1, "every option has its row");
+static_assert(OPTIONS_COUNT == RDY_DATAGRAM_PASS_CREDENTIALS + 1, "every option has its row");
 
 static int family_of(const struct rdy_datagram *datagram)
 {

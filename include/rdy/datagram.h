@@ -235,6 +235,7 @@ enum rdy_datagram_option {
     RDY_DATAGRAM_MULTICAST_LOOP, /* 0 or 1: members on this machine hear what is sent */
     RDY_DATAGRAM_GRO,            /* 0 or 1: let the kernel join datagrams, up to 64 KiB: receive
                                     with a struct rdy_datagram_info, its segment_len parts them */
+    RDY_DATAGRAM_PASS_CREDENTIALS, /* 0 or 1: who sent it; Unix only, see <rdy/unix.h> */
 };
 
 /**

@@ -72,9 +72,15 @@ void rdy_clock_skip(struct rdy_runtime *runtime)
 
 void rdy_clock_expire(struct rdy_runtime *runtime)
 {
-    rdy_wheel_expire(&runtime->wheel, rdy_runtime_now_ns(runtime));
+    struct rdy_wheel *wheel = &runtime->wheel;
+    uint64_t now_ns = rdy_runtime_now_ns(runtime);
+
+    if (!runtime->is_clock_paused) {
+        (void)rdy_wheel_expire(wheel, now_ns, RDY_TIMER_MOVES_MAX);
+        return;
+    }
+    (void)rdy_wheel_expire(wheel, now_ns, RDY_WHEEL_UNBOUNDED);
     /* The wheel collects slot by slot, and where a slot begins depends on when a test was started;
      * the order of deadlines does not. */
-    if (runtime->is_clock_paused)
-        rdy_wheel_sort_due(&runtime->wheel);
+    rdy_wheel_sort_due(wheel);
 }

@@ -45,4 +45,16 @@ static inline struct rdy_link *rdy_list_pop(struct rdy_link *list)
     return node;
 }
 
+/* Moves all of @from behind @list, in order; @from is empty then. */
+static inline void rdy_list_append(struct rdy_link *list, struct rdy_link *from)
+{
+    if (rdy_list_is_empty(from))
+        return;
+    from->next->prev = list->prev;
+    from->prev->next = list;
+    list->prev->next = from->next;
+    list->prev = from->prev;
+    rdy_list_init(from);
+}
+
 #endif

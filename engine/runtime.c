@@ -119,7 +119,11 @@ static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
     return (int64_t)(earliest_ns - now_ns);
 }
 
-/* Runs the wakers of due timers. Those that a waker arms in the past wait for the next round. */
+/*
+ * Runs the wakers of due timers: as many as one expire collects, which is bounded, and says by the
+ * wheel's earliest_ns if there are more. Those that a waker arms in the past wait for the next
+ * round.
+ */
 static void runtime_fire_timers(struct rdy_runtime *runtime)
 {
     struct rdy_timer *timer;

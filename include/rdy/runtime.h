@@ -84,11 +84,19 @@ RDY_API void rdy_runtime_read_stats(const struct rdy_runtime *runtime,
 
 /*
  * A timer: the caller's memory, kept by the wheel while armed. Fields are private. Arming and
- * cancelling are O(1) and allocate nothing. Never early; late by as long as the thread is busy.
+ * cancelling are O(1) and allocate nothing.
+ *
+ * Never early. Late by as long as the thread is busy; and a crowd is served in portions, so that
+ * sockets and tasks have their turn in between: a round looks at no more than 1024 of the timers
+ * that come near, and runs the wakers of those that are due. Of k timers for one moment the last
+ * fires k/1024 rounds after the first. Where k timers come near together, armed long before for
+ * some time in the same 4 ms, 268 ms or 17 s, those that are due first may be k/1024 rounds late;
+ * twice that if as many are armed for at once all the while. Timers that are armed meanwhile do not
+ * stand behind that crowd, and the runtime does not block before it is served. With a paused clock
+ * (<rdy/timer.h>) all that are due fire in one round.
  */
 struct rdy_timer {
-    struct rdy_timer *next;
-    struct rdy_timer *prev;
+    struct rdy_link link;
     struct rdy_runtime *runtime;
     uint64_t deadline_ns;
     struct rdy_waker waker;

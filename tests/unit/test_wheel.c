@@ -139,10 +139,9 @@ static void model_advance(uint64_t distance_ns)
     model.now_ns += distance_ns;
     for (uint32_t i = 0; i < TIMERS_COUNT; i++)
         is_due[i] = model.is_armed[i] && model.deadlines_ns[i] <= model.now_ns;
-    rdy_wheel_expire(&model.wheel, model.now_ns);
+    (void)rdy_wheel_expire(&model.wheel, model.now_ns, RDY_WHEEL_UNBOUNDED);
     for (uint32_t i = 0; i < TIMERS_COUNT; i++) {
-        struct rdy_wheel_slot *due = &model.wheel.slots[RDY_WHEEL_LEVELS * RDY_WHEEL_SLOTS];
-        bool is_collected = &model.wheel.slots[model.timers[i].slot] == due;
+        bool is_collected = model.timers[i].slot == RDY_WHEEL_SLOT_DUE;
 
         if (model.is_armed[i])
             assert_int_equal(is_collected, is_due[i]);
@@ -183,7 +182,7 @@ static void wheel_agrees_with_a_plain_array_in_steps_of_any_size(void **state)
 
 static struct rdy_timer *expire_one(struct rdy_wheel *wheel, uint64_t now_ns)
 {
-    rdy_wheel_expire(wheel, now_ns);
+    (void)rdy_wheel_expire(wheel, now_ns, RDY_WHEEL_UNBOUNDED);
     return rdy_wheel_take_due(wheel);
 }
 
@@ -322,7 +321,7 @@ static void timers_of_one_slot_fire_in_the_order_of_arming(void **state)
     for (int i = 0; i < 5; i++)
         rdy_wheel_arm(&wheel, &timers[i], 100000000);
     assert_true(rdy_wheel_cancel(&wheel, &timers[2]));
-    rdy_wheel_expire(&wheel, 100000000);
+    (void)rdy_wheel_expire(&wheel, 100000000, RDY_WHEEL_UNBOUNDED);
 
     assert_ptr_equal(rdy_wheel_take_due(&wheel), &timers[0]);
     assert_ptr_equal(rdy_wheel_take_due(&wheel), &timers[1]);
@@ -341,7 +340,7 @@ static void clear_disarms_every_timer(void **state)
     rdy_wheel_arm(&wheel, &timers[0], START_NS + 1);
     rdy_wheel_arm(&wheel, &timers[1], START_NS + 1);
     rdy_wheel_arm(&wheel, &timers[2], UINT64_MAX);
-    rdy_wheel_expire(&wheel, START_NS + 1);
+    (void)rdy_wheel_expire(&wheel, START_NS + 1, RDY_WHEEL_UNBOUNDED);
 
     rdy_wheel_clear(&wheel);
 

@@ -98,13 +98,21 @@ free_runtime:
     return rc;
 }
 
+/* A task can run, or is known to be on its way: woken or spawned by another thread. */
+static bool runtime_can_run(const struct rdy_runtime *runtime)
+{
+    return runtime->next || runtime->ready.first || runtime->deferred.first || runtime->arrived ||
+           rdy_aptr_load_relaxed(&runtime->shared.inbox) ||
+           rdy_aptr_load_relaxed(&runtime->shared.arrivals);
+}
+
 /* How long the driver may block: not at all if something can run, else until the next timer. */
 static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
 {
     uint64_t earliest_ns = runtime->wheel.earliest_ns;
     uint64_t now_ns;
 
-    if (runtime->next || runtime->ready.first || runtime->deferred.first || runtime->arrived)
+    if (runtime_can_run(runtime))
         return 0;
     if (earliest_ns == RDY_WHEEL_NEVER)
         return -1;
@@ -139,13 +147,6 @@ static void runtime_fire_timers(struct rdy_runtime *runtime)
     }
 }
 
-/* No task can run, and nothing is known that would make one run. */
-static bool runtime_is_idle(const struct rdy_runtime *runtime)
-{
-    return !runtime->ready.first && !runtime->deferred.first &&
-           !rdy_aptr_load_relaxed(&runtime->shared.inbox);
-}
-
 static int runtime_turn(struct rdy_runtime *runtime)
 {
     const struct rdy_a64 *parks = &runtime->driver->count.parks;
@@ -157,7 +158,7 @@ static int runtime_turn(struct rdy_runtime *runtime)
     runtime->is_now_known = false;
     if (rc < 0)
         return rc;
-    if (runtime->is_clock_paused && rc == 0 && runtime_is_idle(runtime))
+    if (runtime->is_clock_paused && rc == 0 && !runtime_can_run(runtime))
         rdy_clock_skip(runtime);
     rdy_task_queue_append(&runtime->ready, &runtime->deferred);
     runtime_fire_timers(runtime);

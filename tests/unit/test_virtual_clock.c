@@ -384,6 +384,71 @@ static void paused_runtime_without_timers_waits_for_other_threads(void **state)
     assert_true(rdy_timer_cancel(&never));
 }
 
+/* Two tasks that have the place ahead of the queue to themselves: nothing else is queued. */
+struct player {
+    struct rdy_waker own;
+    struct player *other;
+    uint64_t start_ns;
+    uint32_t polls;
+};
+
+static int poll_plays(struct rdy_task *task, void *self)
+{
+    struct player *player = ((struct test_task *)self)->test;
+
+    player->own = rdy_task_waker(task);
+    assert_int_equal(rdy_runtime_now_ns(rdy_task_runtime(task)), player->start_ns);
+    rdy_waker_wake(&player->other->own);
+    return ++player->polls < 500 ? RDY_PENDING : 0;
+}
+
+static void clock_stands_while_two_tasks_wake_each_other(void **state)
+{
+    struct rdy_runtime *runtime = runtime_of(state);
+    uint64_t start_ns = pause_now(runtime);
+    struct player players[2] = {{.start_ns = start_ns}, {.start_ns = start_ns}};
+    struct rdy_waker nobody = {0};
+    struct rdy_timer timer = {0};
+
+    players[0].other = &players[1];
+    players[1].other = &players[0];
+    rdy_timer_arm(&timer, runtime, start_ns + HOUR_NS, &nobody);
+    (void)spawn_test(runtime, poll_plays, NULL, &players[0]);
+    (void)spawn_test(runtime, poll_plays, NULL, &players[1]);
+
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+
+    assert_int_equal(players[0].polls + players[1].polls, 1000);
+    assert_true(rdy_timer_cancel(&timer));
+}
+
+static int poll_looks_at_the_clock(struct rdy_task *task, void *self)
+{
+    assert_int_equal(rdy_runtime_now_ns(rdy_task_runtime(task)),
+                     *(uint64_t *)((struct test_task *)self)->test);
+    return 0;
+}
+
+/* More than one round begins, so that some are known and wait. */
+static void clock_stands_while_arrivals_wait_to_begin(void **state)
+{
+    struct rdy_runtime *runtime = runtime_of(state);
+    uint64_t start_ns = pause_now(runtime);
+    struct test_task init = {.test = &start_ns};
+    struct rdy_task_spec spec = {.poll = poll_looks_at_the_clock, .self_size = sizeof(init)};
+    struct rdy_waker nobody = {0};
+    struct rdy_timer timer = {0};
+
+    rdy_timer_arm(&timer, runtime, start_ns + HOUR_NS, &nobody);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(rdy_spawn_remote(runtime, &spec, &init), 0);
+
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+
+    assert_int_equal(runtime_stats(runtime).remote_spawns, 200);
+    assert_true(rdy_timer_cancel(&timer));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +459,8 @@ int main(void)
         ON_BOTH(timers_fire_in_the_order_of_deadlines_however_far_the_clock_moves),
         ON_BOTH(advance_is_refused_unless_paused_and_within_time),
         ON_BOTH(resumed_clock_goes_on_from_where_it_stood),
+        ON_BOTH(clock_stands_while_two_tasks_wake_each_other),
+        ON_BOTH(clock_stands_while_arrivals_wait_to_begin),
         ON_BOTH(paused_runtime_without_timers_waits_for_other_threads),
     };
 

@@ -3,7 +3,9 @@
  * The accept loop that most servers want: a task like any other, built on the public calls alone.
  *
  * A session's allocation is a small head, then the user's struct, which begins with the stream. The
- * head finds the user's functions, and lets the stream be closed after the user's drop has run.
+ * head has the user's functions, and lets the stream be closed after the user's drop has run. A
+ * connection for which there is no session yet is held, not closed: its peer waits, as those do who
+ * were not accepted.
  */
 #include <rdy/serve.h>
 
@@ -14,15 +16,16 @@
 struct accept_loop {
     struct rdy_co co;
     struct rdy_listener *listener;
-    const struct rdy_task_spec *session;
+    struct rdy_task_spec session;
+    struct rdy_stream held; /* accepted, without a session so far */
     struct rdy_timer pause;
     uint64_t resume_ns;
     int rc;
 };
 
 struct session_head {
-    const struct rdy_task_spec *spec;
-    uint64_t reserved; /* keeps the user's struct on 16 bytes */
+    rdy_poll_fn *poll;
+    rdy_drop_fn *drop;
 };
 
 static_assert(sizeof(struct session_head) == 16, "what follows stays aligned");
@@ -34,51 +37,52 @@ static int session_poll(struct rdy_task *task, void *self)
 {
     struct session_head *head = self;
 
-    return head->spec->poll(task, head + 1);
+    return head->poll(task, head + 1);
 }
 
 static void session_drop(void *self)
 {
     struct session_head *head = self;
 
-    if (head->spec->drop)
-        head->spec->drop(head + 1);
+    if (head->drop)
+        head->drop(head + 1);
     rdy_stream_close((struct rdy_stream *)(head + 1));
 }
 
-static int start_session(struct accept_loop *loop, struct rdy_task *task, struct rdy_stream *stream)
+/* Gives the connection that is held to a session of its own; it stays held if that fails. */
+static int start_session(struct accept_loop *loop, struct rdy_task *task)
 {
     struct rdy_task_spec spec = {
         .poll = session_poll,
         .drop = session_drop,
-        .self_size = sizeof(struct session_head) + loop->session->self_size,
-        .name = loop->session->name,
-        .timeout_ns = loop->session->timeout_ns,
+        .self_size = sizeof(struct session_head) + loop->session.self_size,
+        .name = loop->session.name,
+        .timeout_ns = loop->session.timeout_ns,
     };
     struct session_head *head;
     void *self = NULL;
     int rc = rdy_spawn(rdy_task_runtime(task), &spec, &self, NULL);
 
-    if (rc < 0) {
-        rdy_stream_close(stream);
+    if (rc < 0)
         return rc;
-    }
     head = self;
-    head->spec = loop->session;
-    *(struct rdy_stream *)(head + 1) = *stream;
+    *head = (struct session_head){.poll = loop->session.poll, .drop = loop->session.drop};
+    *(struct rdy_stream *)(head + 1) = loop->held;
+    loop->held = (struct rdy_stream){.fd = -1};
     return 0;
 }
 
 /* Accepts and starts sessions until there is nothing to accept, or an error. */
 static int accept_some(struct accept_loop *loop, struct rdy_task *task)
 {
-    struct rdy_stream stream;
     int rc;
 
     do {
-        rc = rdy_listener_poll_accept(loop->listener, task, &stream);
+        rc = 0;
+        if (loop->held.fd < 0)
+            rc = rdy_listener_poll_accept(loop->listener, task, &loop->held);
         if (rc == 0)
-            rc = start_session(loop, task, &stream);
+            rc = start_session(loop, task);
     } while (rc == 0);
     return rc;
 }
@@ -107,7 +111,10 @@ static int accept_poll(struct rdy_task *task, void *self)
 
 static void accept_drop(void *self)
 {
-    (void)rdy_timer_cancel(&((struct accept_loop *)self)->pause);
+    struct accept_loop *loop = self;
+
+    (void)rdy_timer_cancel(&loop->pause);
+    rdy_stream_close(&loop->held);
 }
 
 int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
@@ -132,7 +139,8 @@ int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
         return rc;
     loop = self;
     loop->listener = listener;
-    loop->session = session;
+    loop->session = *session;
+    loop->held.fd = -1;
     return 0;
 }
 

@@ -11,12 +11,14 @@ RDY_BEGIN_DECLS
  * rdy_serve() - spawn a task that accepts, and one more for each connection
  * @runtime:  borrowed
  * @listener: kept until the accept task ends (with the runtime, or by an abort)
- * @session:  kept as long. Its struct must begin with a struct rdy_stream: the connection, set
- *            before the first poll, closed after @session->drop, when the task has ended
+ * @session:  borrowed; its name is kept until the last session has ended. Its struct must begin
+ *            with a struct rdy_stream: the connection, set before the first poll, closed after
+ *            @session->drop, when the task has ended
  * @id:       receives the accept task's name; may be NULL
  *
- * Out of descriptors or memory it stops accepting for 50 ms, or longer if that does not help; the
- * connections wait in the listener's queue meanwhile.
+ * Out of descriptors, tasks or memory it stops accepting for 50 ms, or longer if that does not
+ * help; the connections wait in the listener's queue meanwhile, one of them perhaps accepted and
+ * held.
  *
  * Context: the runtime's thread.
  * Return:  0, or -errno as rdy_spawn(); -EINVAL if the struct is smaller than a stream, or so large

@@ -87,9 +87,10 @@ static int accept_some(struct accept_loop *loop, struct rdy_task *task)
     return rc;
 }
 
-static bool is_shortage(int rc)
+/* A shortage, or a packet filter that refuses one connection (EPERM): it may be another time. */
+static bool is_passing(int rc)
 {
-    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
+    return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM || rc == -EPERM;
 }
 
 static int accept_poll(struct rdy_task *task, void *self)
@@ -100,7 +101,7 @@ static int accept_poll(struct rdy_task *task, void *self)
     RDY_BEGIN(&loop->co);
     for (;;) {
         RDY_AWAIT(&loop->co, loop->rc = accept_some(loop, task));
-        if (!is_shortage(loop->rc))
+        if (!is_passing(loop->rc))
             return loop->rc;
         loop->resume_ns = rdy_runtime_now_ns(runtime) + PAUSE_NS;
         RDY_AWAIT(&loop->co, rdy_timer_poll_until(&loop->pause, task, loop->resume_ns));

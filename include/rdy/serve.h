@@ -16,9 +16,10 @@ RDY_BEGIN_DECLS
  *            @session->drop, when the task has ended
  * @id:       receives the accept task's name; may be NULL
  *
- * Out of descriptors, tasks or memory it stops accepting for 50 ms, or longer if that does not
- * help; the connections wait in the listener's queue meanwhile, one of them perhaps accepted and
- * held.
+ * Out of descriptors, tasks or memory, or refused by a packet filter (-EPERM), it stops accepting
+ * for 50 ms, or longer if that does not help; the connections wait in the listener's queue
+ * meanwhile, one of them perhaps accepted and held. Any other error is the listener's, and ends the
+ * accept task with it; the sessions go on.
  *
  * Context: the runtime's thread.
  * Return:  0, or -errno as rdy_spawn(); -EINVAL if the struct is smaller than a stream, or so large

@@ -11,6 +11,8 @@
 #include <rdy/serve.h>
 #include <rdy/timer.h>
 
+#include "engine/sys.h"
+
 /* A session echoes one byte and ends. */
 struct session {
     struct rdy_stream stream;
@@ -206,11 +208,45 @@ static void sessions_outlive_the_spec_and_the_loop(void **state)
     pair_close(&pair);
 }
 
+static int poll_spoils_the_next_call(struct rdy_task *task, void *self)
+{
+    (void)task;
+    (void)self;
+    (void)rdy_sys_fail_nth(1, EPERM);
+    return 0;
+}
+
+/* What a packet filter says of one connection is no reason to refuse all that follow. */
+static void filter_that_refuses_once_does_not_end_the_loop(void **state)
+{
+    static struct pair pair;
+    socklen_t addr_len = 0;
+    struct rdy_task_id id;
+
+    pair_open(&pair, state);
+    (void)pair_listen(&pair, &addr_len);
+    rdy_runtime_pause_clock(pair.runtime);
+    pair.peer = dial(&pair);
+    say(pair.peer, "1");
+    let_driver_turn(&pair);
+
+    (void)spawn_test(pair.runtime, poll_spoils_the_next_call, NULL, NULL);
+    assert_int_equal(rdy_serve(pair.runtime, &pair.listener, &session_spec, &id), 0);
+    assert_false(is_served(pair.runtime, pair.peer, '1'));
+    assert_int_equal(rdy_sys_fail_nth(0, 0), 1); /* the accept that failed, and none since */
+    pass_the_pause(pair.runtime);
+
+    assert_true(is_served(pair.runtime, pair.peer, '1'));
+    assert_int_equal(rdy_task_abort(pair.runtime, id), 0);
+    pair_close(&pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_BOTH(connection_is_kept_while_there_is_no_room_for_its_session),
         ON_BOTH(loop_that_ends_closes_the_connection_it_holds),
+        ON_BOTH(filter_that_refuses_once_does_not_end_the_loop),
         ON_BOTH(sessions_outlive_the_spec_and_the_loop),
     };
 

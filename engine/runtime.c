@@ -277,10 +277,10 @@ void rdy_runtime_close(struct rdy_runtime *runtime)
     rdy_runtime_current = runtime;
     rdy_task_shut_arrivals(runtime);
     rdy_task_end_all(runtime);
-    rdy_wheel_clear(&runtime->wheel);
     rdy_runtime_current = outer;
 
     rdy_driver_close(runtime->driver);
+    rdy_wheel_clear(&runtime->wheel); /* last: also what the driver's last wakers armed */
     rdy_slab_close(runtime->tasks);
     free(runtime);
 }

@@ -6,6 +6,7 @@
 #include "tests/support/runtime.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -314,6 +315,42 @@ static void close_disarms_timers_that_outlive_the_runtime(void **state)
     assert_false(rdy_timer_has_fired(&timer));
 }
 
+static struct rdy_timer *late_timer;
+
+static void wake_arms_late(void *arg, uint64_t data)
+{
+    struct rdy_waker nobody = {0};
+
+    (void)data;
+    rdy_timer_arm(late_timer, arg, 1, &nobody);
+}
+
+/* The driver's own wakers run last: a timer that one of them arms must not name a dead runtime. */
+static void close_disarms_what_the_end_of_the_driver_arms(void **state)
+{
+    struct runtime_fixture *fixture = *state;
+    struct rdy_runtime *runtime = fixture->runtime;
+    struct rdy_waker waker = {.fn = wake_arms_late, .arg = runtime};
+    struct rdy_timer timer = {0};
+    struct rdy_registration reg;
+    struct rdy_event event;
+    int fds[2];
+
+    late_timer = &timer;
+    assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+    assert_int_equal(rdy_register(rdy_runtime_driver(runtime), fds[0], RDY_INTEREST_READ, &reg), 0);
+    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+
+    rdy_runtime_close(runtime);
+    fixture->runtime = NULL;
+
+    assert_true(timer.runtime == runtime);
+    assert_int_equal(timer.state, 0);
+    assert_false(rdy_timer_cancel(&timer));
+    assert_int_equal(close(fds[0]), 0);
+    assert_int_equal(close(fds[1]), 0);
+}
+
 static void *thread_writes(void *arg)
 {
     uint64_t one = 1;
@@ -430,6 +467,7 @@ int main(void)
         ON_BOTH(deadline_in_the_past_is_no_wait),
         ON_BOTH(aborted_sleep_leaves_no_timer_behind),
         ON_BOTH(timer_that_is_always_due_fires_once_a_round),
+        ON_BOTH(close_disarms_what_the_end_of_the_driver_arms),
         ON_BOTH(close_disarms_timers_that_outlive_the_runtime),
         ON_BOTH(busy_tasks_do_not_keep_the_driver_from_its_turn),
         ON_BOTH(task_may_run_a_runtime_of_its_own),

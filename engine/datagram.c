@@ -222,7 +222,7 @@ static int datagram_wait(struct rdy_datagram *datagram, struct rdy_task *task,
 {
     struct rdy_waker waker = rdy_task_waker(task);
 
-    return rdy_poll_readiness(&datagram->reg, direction, &waker, event);
+    return rdy_task_pay_error(task, rdy_poll_readiness(&datagram->reg, direction, &waker, event));
 }
 
 static ssize_t datagram_give_way(struct rdy_task *task)

@@ -64,7 +64,8 @@ int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *tas
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         struct rdy_event event;
         int fd;
-        int rc = rdy_poll_readiness(&listener->reg, RDY_DIRECTION_READ, &waker, &event);
+        int rc = rdy_task_pay_error(
+            task, rdy_poll_readiness(&listener->reg, RDY_DIRECTION_READ, &waker, &event));
 
         if (rc != 0)
             return rc;

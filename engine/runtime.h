@@ -118,4 +118,15 @@ static inline void rdy_task_spend(struct rdy_task *task)
     task->runtime->budget_left--;
 }
 
+/*
+ * What a wait said. An error is an answer and is paid for: a loop that goes on after each would
+ * otherwise never leave its poll.
+ */
+static inline int rdy_task_pay_error(struct rdy_task *task, int rc)
+{
+    if (rdy_unlikely(rc < 0 && rc != RDY_PENDING))
+        rdy_task_spend(task);
+    return rc;
+}
+
 #endif

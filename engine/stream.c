@@ -88,7 +88,7 @@ static int stream_wait(struct rdy_stream *stream, struct rdy_task *task,
     if (rdy_likely(rdy_event_ready(*event) != 0 && !rdy_event_is_shutdown(*event)))
         return 0;
     waker = rdy_task_waker(task);
-    rc = rdy_poll_readiness(&stream->reg, direction, &waker, event);
+    rc = rdy_task_pay_error(task, rdy_poll_readiness(&stream->reg, direction, &waker, event));
     if (rc == 0)
         *event = rdy_ready_event(&stream->reg, interest);
     return rc;

@@ -171,8 +171,8 @@ static bool runtime_is_stopped(const struct rdy_runtime *runtime)
 }
 
 /*
- * What the last tasks closed, a ring closes as the driver turns, some twenty a turn; and nobody
- * knows when the next run will be. If the driver has ended, that run says so.
+ * What the last tasks closed, a ring closes as the driver turns, and nobody knows when the next run
+ * will be. If the driver has ended, that run says so.
  */
 static void runtime_let_go(struct rdy_runtime *runtime)
 {

@@ -16,6 +16,9 @@
 /* How long to wait before asking a kernel again that had no memory for a request. */
 #define RETRY_NS RDY_NS_PER_MS
 
+/* IO_LOCAL_TW_DEFAULT_MAX in the kernel. A smaller number there would cost turns, a larger none. */
+#define TASK_WORK_PORTION 20u
+
 #define DRAIN_ROUNDS_MAX 64
 #define DRAIN_WAIT_NS    (50 * RDY_NS_PER_MS)
 
@@ -121,9 +124,34 @@ static int ring_submit_and_wait(struct rdy_ring *ring, int64_t timeout_ns, uint3
     }
 }
 
+/*
+ * With DEFER_TASKRUN an enter runs some twenty pieces of the work that waits (before 6.13: all) and
+ * leaves the rest. Taking no more would serve those later and later who come at a higher rate than
+ * twenty a turn. So as long as each enter brings as many, the next is made at once; but not into a
+ * queue that might overflow of it.
+ */
+static void ring_take_rest(struct rdy_ring *ring, uint32_t before, uint32_t wanted)
+{
+    uint32_t room = ring->uring.cq.ring_entries;
+    uint32_t ready = rdy_ring_ready(ring);
+
+    while (ready - before >= TASK_WORK_PORTION && ready < wanted &&
+           ready + TASK_WORK_PORTION <= room) {
+        before = ready;
+        if (ring_enter(ring, 0, IORING_ENTER_GETEVENTS, 0, 0) < 0)
+            return; /* what it was, the next call hears; here are completions to be taken */
+        ready = rdy_ring_ready(ring);
+        rdy_assert(ready - before <= room);
+    }
+}
+
 int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
 {
+    uint32_t before = rdy_ring_ready(ring);
     int rc = ring_submit_and_wait(ring, timeout_ns, wanted);
+
+    if (rc >= 0 && ring->rung == RDY_RUNG_DEFER)
+        ring_take_rest(ring, before, wanted);
 
     /* No memory for a request, or (before 5.19) a backlog of completions: wait a little. */
     if ((rc == -EAGAIN || rc == -EBUSY) && rdy_ring_ready(ring) == 0) {

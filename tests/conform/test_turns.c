@@ -101,6 +101,35 @@ static void idle_turn_is_one_system_call(struct stage *stage)
 
 /* --- unpark --- */
 
+/*
+ * Otherwise those who come faster than a turn takes them are served later and later. An io_uring of
+ * the newest kind runs some twenty pieces of work an enter.
+ */
+static void turn_brings_all_that_is_ready(struct stage *stage)
+{
+    enum {
+        COUNT = 500
+    };
+    static struct rdy_registration regs[COUNT];
+    static int fds[COUNT];
+
+    for (int i = 0; i < COUNT; i++) {
+        fds[i] = event_fd();
+        regs[i] = stage_register(stage, fds[i], RDY_INTEREST_READ);
+    }
+    stage_settle(stage);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < COUNT; i++)
+            event_write(fds[i]);
+        assert_int_equal(stage_turn(stage, 0), COUNT);
+        assert_int_equal(stage_turn(stage, 0), 0);
+        for (int i = 0; i < COUNT; i++)
+            check(event_read(fds[i]));
+    }
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(rdy_close(&regs[i]), 0);
+}
+
 static void unpark_before_the_turn_is_not_lost(struct stage *stage)
 {
     rdy_driver_unpark(stage->driver);
@@ -235,6 +264,7 @@ int main(void)
         SCENARIO(timeout_is_never_early, ON_ALL),
         SCENARIO(turn_without_time_never_parks, ON_ALL),
         SCENARIO(idle_turn_is_one_system_call, ON_KERNEL),
+        SCENARIO(turn_brings_all_that_is_ready, ON_KERNEL),
         SCENARIO(unpark_before_the_turn_is_not_lost, ON_ALL),
         SCENARIO(unparks_of_a_running_driver_make_no_system_call, ON_KERNEL),
         SCENARIO(many_unparks_of_a_parked_driver_are_one_system_call, ON_ALL),

@@ -38,27 +38,22 @@ int rdy_timer_poll_until(struct rdy_timer *timer, struct rdy_task *task, uint64_
 
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    if (timer->deadline_ns == deadline_ns && timer->state != RDY_TIMER_IDLE) {
-        if (timer->state == RDY_TIMER_FIRED) {
-            rdy_task_spend(task);
-            return 0;
-        }
-        if (rdy_waker_is_same(&timer->waker, &waker))
-            return RDY_PENDING;
-    }
+    /* The time decides, not whether the timer has fired: that may have been for something else. */
     if (deadline_ns <= rdy_runtime_now_ns(task->runtime)) {
         (void)rdy_timer_cancel(timer);
         rdy_task_spend(task);
         return 0;
     }
-    rdy_timer_arm(timer, task->runtime, deadline_ns, &waker);
+    if (timer->state != RDY_TIMER_ARMED || timer->deadline_ns != deadline_ns ||
+        !rdy_waker_is_same(&timer->waker, &waker))
+        rdy_timer_arm(timer, task->runtime, deadline_ns, &waker);
     return RDY_PENDING;
 }
 
 void rdy_timer_start_sleep(struct rdy_timer *timer, struct rdy_task *task, uint64_t duration_ns)
 {
     (void)rdy_timer_cancel(timer);
-    timer->state = RDY_TIMER_IDLE; /* it may have fired for another sleep to the same time */
+    timer->state = RDY_TIMER_IDLE; /* it may have fired for something else */
     timer->deadline_ns = rdy_clock_after(rdy_clock_read_ns(task->runtime), duration_ns);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "tests/support/runtime.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include <rdy/timer.h>
@@ -303,6 +304,71 @@ static void timeout_that_never_comes_leaves_the_answer(void **state)
     assert_int_equal(runtime_stats(runtime).timers_armed, 0);
 }
 
+static int op_never_answers(void)
+{
+    return RDY_PENDING;
+}
+
+/* A deadline that was brought forward passes; then the timer serves a sleep to the old one. */
+static int poll_sleeps_after_a_timeout(struct rdy_task *task, void *self)
+{
+    struct sleeper *sleeper = ((struct test_task *)self)->test;
+    uint64_t until_ns = sleeper->lengths_ns[0];
+    uint64_t now_ns = rdy_runtime_now_ns(rdy_task_runtime(task));
+
+    if (sleeper->polls++ == 0) {
+        assert_int_equal(RDY_TIMEOUT(&sleeper->timer, task, until_ns, op_never_answers()),
+                         RDY_PENDING);
+        assert_int_equal(RDY_TIMEOUT(&sleeper->timer, task, now_ns, op_never_answers()),
+                         -ETIMEDOUT);
+        assert_true(rdy_timer_has_fired(&sleeper->timer));
+    }
+    if (rdy_timer_poll_until(&sleeper->timer, task, until_ns) == RDY_PENDING)
+        return RDY_PENDING;
+    sleeper->woke_ns[0] = now_ns;
+    return 0;
+}
+
+static void sleep_after_a_timeout_that_was_brought_forward_is_not_early(void **state)
+{
+    struct rdy_runtime *runtime = runtime_of(state);
+    struct sleeper sleeper = {.lengths_ns = {pause_now(runtime) + 100 * MS}};
+
+    (void)spawn_test(runtime, poll_sleeps_after_a_timeout, NULL, &sleeper);
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+
+    assert_int_equal(sleeper.polls, 2);
+    assert_int_equal(sleeper.woke_ns[0], sleeper.lengths_ns[0]);
+}
+
+static int poll_sleeps_until(struct rdy_task *task, void *self)
+{
+    struct sleeper *sleeper = ((struct test_task *)self)->test;
+
+    sleeper->polls++;
+    return rdy_timer_poll_until(&sleeper->timer, task, sleeper->lengths_ns[0]);
+}
+
+/* Their clocks are not the same: what has passed on one lies ahead on another. */
+static void timer_that_fired_on_one_runtime_waits_on_another(void **state)
+{
+    struct rdy_runtime *runtime = runtime_of(state);
+    struct rdy_runtime *other = runtime_open(((struct runtime_fixture *)*state)->backend);
+    struct sleeper sleeper = {.lengths_ns = {pause_now(other) + 3600000 * MS}};
+
+    (void)spawn_test(other, poll_sleeps_until, NULL, &sleeper);
+    assert_int_equal(rdy_runtime_run(other), 0);
+    assert_int_equal(sleeper.polls, 2);
+    rdy_runtime_close(other);
+
+    (void)pause_now(runtime);
+    (void)spawn_test(runtime, poll_sleeps_until, NULL, &sleeper);
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+
+    assert_int_equal(sleeper.polls, 4);
+    assert_int_equal(rdy_runtime_now_ns(runtime), sleeper.lengths_ns[0]);
+}
+
 struct ticker {
     struct rdy_interval interval;
     uint32_t ticks;
@@ -351,6 +417,8 @@ int main(void)
         ON_BOTH(timer_armed_after_it_fired_fires_again),
         ON_BOTH(waker_may_touch_the_timers_that_are_due_with_its_own),
         ON_BOTH(timeout_that_never_comes_leaves_the_answer),
+        ON_BOTH(sleep_after_a_timeout_that_was_brought_forward_is_not_early),
+        ON_BOTH(timer_that_fired_on_one_runtime_waits_on_another),
         ON_BOTH(task_that_waits_for_ticks_is_polled_once_for_each),
     };
 

@@ -16,7 +16,7 @@ struct rdy_runtime_opts {
     uint32_t size;
     uint32_t task_budget;          /* operations a task may complete in one poll; default 128 */
     uint32_t event_interval;       /* task polls between two looks at the driver; default 61 */
-    uint32_t tasks_max;            /* tasks alive at once; default 2^22 */
+    uint32_t tasks_max;            /* tasks alive at once (aborted ones until their turn); 2^22 */
     bool is_timed;                 /* measure polls and busy time, see <rdy/metrics.h>; the price is
                                       some 30 ns a poll */
     struct rdy_driver_opts driver; /* driver.size 0: all defaults */
@@ -64,7 +64,8 @@ RDY_API void rdy_runtime_stop(struct rdy_runtime *runtime);
 
 /**
  * rdy_runtime_close() - drop every task, shut the driver down, free everything
- * @runtime: taken; NULL is fine. No waker of its tasks may run afterwards.
+ * @runtime: taken; NULL is fine. Other threads are done with it and with its tasks' wakers before
+ *           the last drop returns, which may wait for them; rdy_spawn_remote() may be in progress.
  *
  * Context: the runtime's thread, not from within a task.
  */

@@ -6,8 +6,8 @@
  * somewhere (every rdy call that may say RDY_PENDING leaves the task's waker), or its result. With
  * RDY_BEGIN, RDY_AWAIT and RDY_END the function reads as straight-line code: RDY_AWAIT remembers
  * the line, leaves, and comes back to it. Locals do not survive an await; the struct does. The
- * macros are a switch over line numbers (Duff 1983, Tatham 2000): one RDY_AWAIT a line, and no
- * switch of one's own around one.
+ * macros are a switch over line numbers (Duff 1983, Tatham 2000): one RDY_AWAIT a line, braces
+ * around one that is all of an if's or a loop's body, and no switch of one's own around one.
  */
 #ifndef RDY_TASK_H
 #define RDY_TASK_H

@@ -22,6 +22,8 @@
 #define EVENT_INTERVAL_MAX     (1u << 16)
 #define TASKS_MAX_DEFAULT      (1u << 22)
 #define TASKS_MAX_MAX          (1u << 25)
+#define ARRIVALS_MAX_DEFAULT   (1u << 16)
+#define ARRIVALS_MAX_MAX       (1u << 25)
 
 /* Stores the default for 0. False if @value is above @max. */
 static bool option_take(uint32_t *value, uint32_t otherwise, uint32_t max)
@@ -42,7 +44,8 @@ static int options_take(struct rdy_runtime_opts *taken, const struct rdy_runtime
     }
     if (!option_take(&taken->task_budget, TASK_BUDGET_DEFAULT, TASK_BUDGET_MAX) ||
         !option_take(&taken->event_interval, EVENT_INTERVAL_DEFAULT, EVENT_INTERVAL_MAX) ||
-        !option_take(&taken->tasks_max, TASKS_MAX_DEFAULT, TASKS_MAX_MAX))
+        !option_take(&taken->tasks_max, TASKS_MAX_DEFAULT, TASKS_MAX_MAX) ||
+        !option_take(&taken->arrivals_max, ARRIVALS_MAX_DEFAULT, ARRIVALS_MAX_MAX))
         return -EINVAL;
     return 0;
 }
@@ -57,6 +60,7 @@ static struct rdy_runtime *runtime_alloc(const struct rdy_runtime_opts *opts)
     runtime->task_budget = opts->task_budget;
     runtime->event_interval = opts->event_interval;
     runtime->is_timed = opts->is_timed;
+    runtime->arrivals_max = opts->arrivals_max;
     rdy_wheel_init(&runtime->wheel, 0);
     return runtime;
 }

@@ -18,9 +18,10 @@
 struct rdy_arrival;
 
 struct rdy_runtime_shared {
-    struct rdy_aptr inbox;    /* tasks woken by other threads: a stack through rdy_task.next */
-    struct rdy_aptr arrivals; /* tasks spawned by other threads: a stack, see task_remote.c */
-    struct rdy_a32 has_shut;  /* no more arrivals */
+    struct rdy_aptr inbox;         /* tasks woken by other threads: a stack through rdy_task.next */
+    struct rdy_aptr arrivals;      /* tasks spawned by other threads: a stack, see task_remote.c */
+    struct rdy_a32 arrivals_count; /* pushed and not begun */
+    struct rdy_a32 has_shut;       /* no more arrivals */
     struct rdy_a32 spawners_inside;
     struct rdy_a32 is_stopping;
     struct rdy_a64 remote_wakes;      /* those that put a task into the inbox */
@@ -42,6 +43,7 @@ struct rdy_runtime {
     uint32_t budget_left;           /* of that task */
     uint32_t task_budget;
     uint32_t event_interval;
+    uint32_t arrivals_max;
     bool is_closing;
     bool is_now_known; /* now_ns was read since the last turn */
     bool is_clock_paused;

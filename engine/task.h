@@ -153,6 +153,25 @@ uint64_t rdy_task_first_deadline(struct rdy_runtime *runtime, uint64_t timeout_n
  */
 bool rdy_task_take_arrivals(struct rdy_runtime *runtime, uint32_t arrivals_max);
 
+/*
+ * task_remote.c, any thread: a remote spawn in two steps, for those who must know before the second
+ * that it will not fail for want of memory or room. A sent one is the runtime's; -ESHUTDOWN: it
+ * stays the caller's.
+ */
+struct rdy_arrival;
+struct rdy_arrival *rdy_task_arrival_make(const struct rdy_task_spec *spec, const void *init,
+                                          int *err);
+int rdy_task_arrival_send(struct rdy_runtime *runtime, struct rdy_arrival *arrival);
+
+/* Without running its drop. */
+void rdy_task_arrival_unmake(struct rdy_arrival *arrival);
+
+/*
+ * task_remote.c, the runtime's thread: refuses further arrivals and waits for those who are being
+ * handed over; on return all that will ever come are in the queue.
+ */
+void rdy_task_seal_arrivals(struct rdy_runtime *runtime);
+
 /* task_remote.c, the runtime's thread, in closing: refuses and drops whatever has not begun. */
 void rdy_task_shut_arrivals(struct rdy_runtime *runtime);
 

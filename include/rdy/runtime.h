@@ -17,6 +17,7 @@ struct rdy_runtime_opts {
     uint32_t task_budget;          /* operations a task may complete in one poll; default 128 */
     uint32_t event_interval;       /* task polls between two looks at the driver; default 61 */
     uint32_t tasks_max;            /* tasks alive at once (aborted ones until their turn); 2^22 */
+    uint32_t arrivals_max;         /* remote spawns that have not begun; default 65536 */
     bool is_timed;                 /* measure polls and busy time, see <rdy/metrics.h>; the price is
                                       some 30 ns a poll */
     struct rdy_driver_opts driver; /* driver.size 0: all defaults */

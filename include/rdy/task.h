@@ -101,7 +101,9 @@ RDY_API RDY_NODISCARD int rdy_spawn(struct rdy_runtime *runtime, const struct rd
  * runtime that is out of tasks returns from its run, and what comes then waits for the next.
  *
  * Context: any thread, not a signal handler.
- * Return:  0, -ENOMEM, -EINVAL, or -ESHUTDOWN once the runtime closes; then the drop does not run.
+ * Return:  0, or -errno, and then the drop does not run.
+ * Errors:  -EAGAIN arrivals_max tasks of this kind have not begun yet; -ESHUTDOWN the runtime shuts
+ *          down or closes; -ENOMEM; -EINVAL; -EOWNERDEAD in a forked child.
  */
 RDY_API RDY_NODISCARD int rdy_spawn_remote(struct rdy_runtime *runtime,
                                            const struct rdy_task_spec *spec, const void *init);

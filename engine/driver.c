@@ -347,6 +347,26 @@ static void close_leaving(struct rdy_driver *driver)
     }
 }
 
+void rdy_driver_end(struct rdy_driver *driver)
+{
+    rdy_assert(!driver->is_dispatching);
+    shut_down(driver);
+    rdy_driver_drain_inbox(driver);
+    /* What came after the shutdown may have armed cancels; let the kernel finish. */
+    if (rdy_driver_is_own_thread(driver) && driver->death == 0)
+        rdy_driver_quiesce(driver);
+}
+
+void rdy_driver_forget(struct rdy_driver *driver)
+{
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+
+    rdy_assert(rdy_driver_is_forked(driver));
+    backend->ops->close(backend);
+    free(driver->facts);
+    free(driver);
+}
+
 void rdy_driver_close(struct rdy_driver *driver)
 {
     struct rdy_backend *backend;
@@ -355,13 +375,8 @@ void rdy_driver_close(struct rdy_driver *driver)
         return;
     rdy_assert(!driver->is_dispatching);
     backend = rdy_driver_backend(driver);
-    if (!rdy_driver_is_forked(driver)) {
-        shut_down(driver);
-        rdy_driver_drain_inbox(driver);
-        /* What came after the shutdown may have armed cancels; let the kernel finish. */
-        if (rdy_driver_is_own_thread(driver) && driver->death == 0)
-            rdy_driver_quiesce(driver);
-    }
+    if (!rdy_driver_is_forked(driver))
+        rdy_driver_end(driver);
     backend->ops->close(backend); /* in a forked child: its copies of the descriptors */
     if (!rdy_driver_is_forked(driver))
         close_leaving(driver);

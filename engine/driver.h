@@ -107,6 +107,13 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
 bool rdy_driver_is_own_thread(const struct rdy_driver *driver);
 bool rdy_driver_is_forked(const struct rdy_driver *driver);
 
+/* The first part of a close: everything ends here; freed is nothing. The driver's thread, or any
+ * thread once that one has ended. */
+void rdy_driver_end(struct rdy_driver *driver);
+
+/* The close of another thread's driver in a forked child: the descriptors and what is constant. */
+void rdy_driver_forget(struct rdy_driver *driver);
+
 /*
  * On the driver's thread; elsewhere only where rdy_driver_arms_anywhere() said yes before, as a
  * driver moves away from a ring but never from epoll, and the old backend is freed.

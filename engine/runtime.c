@@ -7,11 +7,13 @@
  * blocks only if nothing can run, and it always comes: tasks that wake each other for ever cannot
  * keep the driver from being looked at. A push by another thread that races with the decision to
  * block is caught by the driver: it unparks after its push, and an unpark ends the next blocking
- * turn as well as the present one.
+ * turn as well as the present one. A shutdown is looked for at the begin of each round.
  */
 #include "engine/runtime.h"
 
 #include <stdlib.h>
+
+#include <rdy/shutdown.h>
 
 #include "engine/driver.h"
 #include "engine/sys.h"
@@ -62,6 +64,7 @@ static struct rdy_runtime *runtime_alloc(const struct rdy_runtime_opts *opts)
     runtime->is_timed = opts->is_timed;
     runtime->arrivals_max = opts->arrivals_max;
     rdy_wheel_init(&runtime->wheel, 0);
+    rdy_shutdown_init(runtime);
     return runtime;
 }
 
@@ -198,8 +201,18 @@ static void runtime_let_go(struct rdy_runtime *runtime)
 /* No tasks, and none on the way: whoever pushed the first of those unparks the turn that comes. */
 static bool runtime_is_done(const struct rdy_runtime *runtime)
 {
+    if (runtime->is_lasting && !runtime->shutdown.has_begun)
+        return false;
     return rdy_runtime_tasks_live(runtime) == 0 && !runtime->arrived &&
            !rdy_aptr_load_relaxed(&runtime->shared.arrivals);
+}
+
+/* True if the run is over: the tasks have ended by themselves, or at the deadline. */
+static bool runtime_shuts(struct rdy_runtime *runtime)
+{
+    if (rdy_likely(!rdy_runtime_is_shutting_down(runtime)))
+        return false;
+    return rdy_shutdown_step(runtime);
 }
 
 /* Polls until the queue is empty, or it is time to look at the driver. */
@@ -225,6 +238,8 @@ static int runtime_loop(struct rdy_runtime *runtime)
     while (!runtime_is_stopped(runtime)) {
         int rc;
 
+        if (runtime_shuts(runtime))
+            break;
         rdy_task_drain_inbox(runtime);
         /* Half of the polls at most: a flood of them leaves the rest to those that live. */
         (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
@@ -235,6 +250,8 @@ static int runtime_loop(struct rdy_runtime *runtime)
         if (rc < 0)
             return rc;
     }
+    if (runtime->shutdown.has_begun && runtime_is_done(runtime))
+        runtime->is_closing = true;
     runtime_let_go(runtime);
     rdy_a32_store_relaxed(&runtime->shared.is_stopping, 0);
     return 0;
@@ -270,19 +287,38 @@ void rdy_runtime_stop(struct rdy_runtime *runtime)
     rdy_driver_unpark(runtime->driver);
 }
 
-void rdy_runtime_close(struct rdy_runtime *runtime)
+void rdy_runtime_end_tasks(struct rdy_runtime *runtime)
 {
     struct rdy_runtime *outer = rdy_runtime_current;
 
-    if (!runtime)
-        return;
-    rdy_assert(!runtime->polled && outer != runtime);
+    rdy_assert(!runtime->polled);
     runtime->is_closing = true;
     rdy_runtime_current = runtime;
     rdy_task_shut_arrivals(runtime);
     rdy_task_end_all(runtime);
     rdy_runtime_current = outer;
+    rdy_assert(rdy_runtime_tasks_live(runtime) == 0);
+}
 
+void rdy_runtime_end_driver(struct rdy_runtime *runtime)
+{
+    rdy_assert(runtime->is_closing);
+    rdy_driver_end(runtime->driver);
+    rdy_wheel_clear(&runtime->wheel); /* last: also what the driver's last wakers armed */
+}
+
+void rdy_runtime_forget(struct rdy_runtime *runtime)
+{
+    rdy_driver_forget(runtime->driver);
+    free(runtime);
+}
+
+void rdy_runtime_close(struct rdy_runtime *runtime)
+{
+    if (!runtime)
+        return;
+    rdy_assert(!runtime->polled && rdy_runtime_current != runtime);
+    rdy_runtime_end_tasks(runtime);
     rdy_driver_close(runtime->driver);
     rdy_wheel_clear(&runtime->wheel); /* last: also what the driver's last wakers armed */
     rdy_slab_close(runtime->tasks);

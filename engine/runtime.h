@@ -27,7 +27,17 @@ struct rdy_runtime_shared {
     struct rdy_a64 remote_wakes;      /* those that put a task into the inbox */
     struct rdy_a64 remote_wakes_late; /* those of a task that was queued, or being polled */
     struct rdy_a64 remote_arrivals;   /* put onto that stack */
+    struct rdy_a64 shutdown_by_ns;    /* of CLOCK_MONOTONIC; counts once has_shut is set */
     struct rdy_a64 stale_wakes;
+};
+
+/* How far the shutdown is; the runtime's thread's. */
+struct rdy_runtime_end {
+    struct rdy_link waits; /* of rdy_shutdown_wait */
+    struct rdy_timer timer;
+    uint64_t by_ns; /* the deadline that was looked at last */
+    bool has_begun; /* arrivals are sealed, waits were woken */
+    bool is_overdue;
 };
 
 struct rdy_runtime {
@@ -44,7 +54,8 @@ struct rdy_runtime {
     uint32_t task_budget;
     uint32_t event_interval;
     uint32_t arrivals_max;
-    bool is_closing;
+    bool is_lasting;   /* being out of tasks does not end a run: an engine's worker */
+    bool is_closing;   /* no task begins any more */
     bool is_now_known; /* now_ns was read since the last turn */
     bool is_clock_paused;
     bool is_timed;
@@ -53,6 +64,8 @@ struct rdy_runtime {
     uint64_t now_ns;
     uint64_t clock_offset_ns; /* from CLOCK_MONOTONIC to the runtime's time, modulo 2^64 */
     struct rdy_runtime_counts count;
+    void *context;
+    struct rdy_runtime_end shutdown;
     struct rdy_wheel wheel;
     struct rdy_poll_time poll_time; /* if it is timed */
     struct rdy_runtime_shared shared __attribute__((aligned(RDY_CACHE_LINE)));
@@ -96,6 +109,30 @@ void rdy_clock_skip(struct rdy_runtime *runtime);
  * happened to be near.
  */
 void rdy_clock_expire(struct rdy_runtime *runtime);
+
+/* shutdown.c, once, in the making. */
+void rdy_shutdown_init(struct rdy_runtime *runtime);
+
+/* shutdown.c, any thread, signal handlers: as rdy_runtime_shutdown(), with the time of the end. */
+void rdy_shutdown_by(struct rdy_runtime *runtime, uint64_t by_ns);
+
+/*
+ * shutdown.c, in each round of a runtime that was asked to shut down: tells who waits, watches the
+ * deadline. True if that has passed and every task was ended.
+ */
+bool rdy_shutdown_step(struct rdy_runtime *runtime);
+
+/* The runtime's thread: ends every task, and refuses all that would be one. */
+void rdy_runtime_end_tasks(struct rdy_runtime *runtime);
+
+/* The runtime's thread, after that: ends the driver's registrations; close() frees what is left. */
+void rdy_runtime_end_driver(struct rdy_runtime *runtime);
+
+/*
+ * In a forked child, of another thread's runtime: closes the child's copies of the driver's
+ * descriptors. The tasks, and whatever else that thread may have been changing, are not touched.
+ */
+void rdy_runtime_forget(struct rdy_runtime *runtime);
 
 /* Defers the polled task because its budget is used up, and counts that once a poll. */
 void rdy_task_overdraw(struct rdy_task *task);

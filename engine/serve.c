@@ -2,26 +2,21 @@
 /*
  * The accept loop that most servers want: a task like any other, built on the public calls alone.
  *
+ * When the runtime shuts down, what stands in the listener's queue is accepted before that is
+ * closed: those clients were promised a connection by the kernel. The cached readiness does not
+ * tell whether something is there, as an event may be on its way; so the queue is tried until it
+ * says EAGAIN. Clients that come as fast as they are taken do not keep it up for ever: no more are
+ * taken than a queue can hold.
+ *
  * A session's allocation is a small head, then the user's struct, which begins with the stream. The
  * head has the user's functions, and lets the stream be closed after the user's drop has run. A
  * connection for which there is no session yet is held, not closed: its peer waits, as those do who
  * were not accepted.
  */
-#include <rdy/serve.h>
+#include "engine/serve.h"
 
-#include "engine/base.h"
-
-#define PAUSE_NS (50 * RDY_NS_PER_MS)
-
-struct accept_loop {
-    struct rdy_co co;
-    struct rdy_listener *listener;
-    struct rdy_task_spec session;
-    struct rdy_stream held; /* accepted, without a session so far */
-    struct rdy_timer pause;
-    uint64_t resume_ns;
-    int rc;
-};
+#define PAUSE_NS  (50 * RDY_NS_PER_MS)
+#define DRAIN_MAX 65536u
 
 struct session_head {
     rdy_poll_fn *poll;
@@ -50,7 +45,7 @@ static void session_drop(void *self)
 }
 
 /* Gives the connection that is held to a session of its own; it stays held if that fails. */
-static int start_session(struct accept_loop *loop, struct rdy_task *task)
+static int start_session(struct rdy_accept_loop *loop, struct rdy_task *task)
 {
     struct rdy_task_spec spec = {
         .poll = session_poll,
@@ -72,19 +67,56 @@ static int start_session(struct accept_loop *loop, struct rdy_task *task)
     return 0;
 }
 
+static bool is_drain_over(const struct rdy_accept_loop *loop)
+{
+    return loop->is_draining && loop->drained_count == DRAIN_MAX;
+}
+
+static void count_accepted(struct rdy_accept_loop *loop)
+{
+    loop->is_starved = false;
+    if (loop->is_draining)
+        loop->drained_count++;
+    if (loop->counts)
+        rdy_a64_bump(&loop->counts->accepted, 1);
+}
+
 /* Accepts and starts sessions until there is nothing to accept, or an error. */
-static int accept_some(struct accept_loop *loop, struct rdy_task *task)
+static int accept_some(struct rdy_accept_loop *loop, struct rdy_task *task)
 {
     int rc;
 
     do {
+        if (is_drain_over(loop))
+            return RDY_PENDING;
         rc = 0;
         if (loop->held.fd < 0)
             rc = rdy_listener_poll_accept(loop->listener, task, &loop->held);
         if (rc == 0)
             rc = start_session(loop, task);
+        if (rc == 0)
+            count_accepted(loop);
     } while (rc == 0);
     return rc;
+}
+
+/* As accept_some(), but 0 once the runtime shuts down and the queue is empty. */
+static int accept_until_shutdown(struct rdy_accept_loop *loop, struct rdy_task *task)
+{
+    struct rdy_registration *reg = &loop->listener->reg;
+    int rc = accept_some(loop, task);
+
+    if (rc == RDY_PENDING && !loop->is_draining) {
+        if (rdy_runtime_poll_shutdown(&loop->shutdown, task) == RDY_PENDING)
+            return RDY_PENDING;
+        loop->is_draining = true;
+        rdy_assume_ready(reg, RDY_READABLE);
+        rc = accept_some(loop, task);
+    }
+    if (rc != RDY_PENDING || is_drain_over(loop))
+        return rc == RDY_PENDING ? 0 : rc;
+    /* Still ready: it was the budget that ended the try, and the task is queued. */
+    return rdy_event_ready(rdy_ready_event(reg, RDY_INTEREST_READ)) != 0 ? RDY_PENDING : 0;
 }
 
 /* A shortage, or a packet filter that refuses one connection (EPERM): it may be another time. */
@@ -93,29 +125,59 @@ static bool is_passing(int rc)
     return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM || rc == -EPERM;
 }
 
-static int accept_poll(struct rdy_task *task, void *self)
+static void count_failure(struct rdy_accept_loop *loop)
 {
-    struct accept_loop *loop = self;
+    if (loop->counts) {
+        rdy_a64_bump(&loop->counts->failures, 1);
+        rdy_a64_bump(&loop->counts->pauses, loop->is_starved ? 0 : 1);
+    }
+    loop->is_starved = true;
+}
+
+int rdy_accept_loop_poll(struct rdy_accept_loop *loop, struct rdy_task *task)
+{
     struct rdy_runtime *runtime = rdy_task_runtime(task);
 
     RDY_BEGIN(&loop->co);
     for (;;) {
-        RDY_AWAIT(&loop->co, loop->rc = accept_some(loop, task));
+        RDY_AWAIT(&loop->co, loop->rc = accept_until_shutdown(loop, task));
         if (!is_passing(loop->rc))
-            return loop->rc;
+            break;
+        count_failure(loop);
         loop->resume_ns = rdy_runtime_now_ns(runtime) + PAUSE_NS;
         RDY_AWAIT(&loop->co, rdy_timer_poll_until(&loop->pause, task, loop->resume_ns));
     }
     RDY_END(&loop->co);
-    return 0;
+    return loop->rc;
+}
+
+void rdy_accept_loop_drop(struct rdy_accept_loop *loop)
+{
+    (void)rdy_timer_cancel(&loop->pause);
+    rdy_shutdown_wait_cancel(&loop->shutdown);
+    rdy_stream_close(&loop->held);
+}
+
+int rdy_accept_loop_check(const struct rdy_task_spec *session)
+{
+    if (!session->poll || session->self_size > SESSION_SIZE_MAX)
+        return -EINVAL;
+    return session->self_size < sizeof(struct rdy_stream) ? -EINVAL : 0;
+}
+
+static int accept_poll(struct rdy_task *task, void *self)
+{
+    struct rdy_accept_loop *loop = self;
+    int rc = rdy_accept_loop_poll(loop, task);
+
+    if (rc == 0)
+        rdy_listener_close(loop->listener);
+    return rc;
 }
 
 static void accept_drop(void *self)
 {
-    struct accept_loop *loop = self;
-
-    (void)rdy_timer_cancel(&loop->pause);
-    rdy_stream_close(&loop->held);
+    rdy_accept_loop_drop(self);
 }
 
 int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
@@ -124,17 +186,14 @@ int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
     static const struct rdy_task_spec spec = {
         .poll = accept_poll,
         .drop = accept_drop,
-        .self_size = sizeof(struct accept_loop),
+        .self_size = sizeof(struct rdy_accept_loop),
     };
-    struct accept_loop *loop;
+    struct rdy_accept_loop *loop;
     void *self = NULL;
-    int rc;
+    int rc = rdy_accept_loop_check(session);
 
-    /* Each session would be refused by rdy_spawn(), and the first of them would end the loop. */
-    if (!session->poll || session->self_size > SESSION_SIZE_MAX)
-        return -EINVAL;
-    if (session->self_size < sizeof(struct rdy_stream))
-        return -EINVAL;
+    if (rc < 0)
+        return rc;
     rc = rdy_spawn(runtime, &spec, &self, id);
     if (rc < 0)
         return rc;

@@ -20,6 +20,7 @@
 #include <rdy/resolve.h>
 #include <rdy/runtime.h>
 #include <rdy/serve.h>
+#include <rdy/shutdown.h>
 #include <rdy/signal.h>
 #include <rdy/socket.h>
 #include <rdy/task.h>

@@ -21,6 +21,9 @@ RDY_BEGIN_DECLS
  * meanwhile, one of them perhaps accepted and held. Any other error is the listener's, and ends the
  * accept task with it; the sessions go on.
  *
+ * When the runtime shuts down (<rdy/shutdown.h>), it accepts what stands in the queue, closes the
+ * listener, and ends with 0.
+ *
  * Context: the runtime's thread.
  * Return:  0, or -errno as rdy_spawn(); -EINVAL if the struct is smaller than a stream, or so large
  *          that with 16 bytes of ours it is above 1 MiB.

@@ -10,6 +10,7 @@
 
 #include "engine/address.h"
 #include "engine/driver.h"
+#include "engine/listener.h"
 #include "engine/runtime.h"
 #include "engine/socket_options.h"
 #include "engine/stream.h"
@@ -145,45 +146,112 @@ static int place_listen(int fd, const struct place *place, const struct rdy_list
     return rc;
 }
 
+static bool is_inet(const struct sockaddr *addr)
+{
+    return addr->sa_family == AF_INET || addr->sa_family == AF_INET6;
+}
+
+/* The place and the options of one that is wanted; 0 or -EINVAL. */
+static int wish_take(struct place *place, struct rdy_listen_opts *taken,
+                     const struct rdy_listen_opts *opts)
+{
+    if (place->addr_len < sizeof(place->addr->sa_family))
+        return -EINVAL;
+    place->has_path = rdy_address_path(place->addr, place->addr_len, place->path);
+    return options_take(taken, opts, place);
+}
+
+/* A socket with all that has to be set before bind(2); or -errno. */
+static int socket_prepare(const struct place *place, const struct rdy_listen_opts *opts)
+{
+    int rc = 0;
+    int fd = rdy_sys_socket(place->addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return fd;
+    if (is_inet(place->addr)) {
+        rdy_stream_set_tcp(fd);
+        rc = inet_prepare(fd, place->addr->sa_family, opts);
+    }
+    if (rc == 0)
+        rc = buffers_prepare(fd, opts);
+    if (rc == 0)
+        return fd;
+    (void)rdy_sys_close(fd);
+    return rc;
+}
+
+int rdy_listener_check_place(const struct sockaddr *addr, socklen_t addr_len,
+                             const struct rdy_listen_opts *opts)
+{
+    struct place place = {.addr = addr, .addr_len = addr_len};
+    struct rdy_listen_opts taken;
+    int fd;
+    int rc = wish_take(&place, &taken, opts);
+
+    if (rc < 0 || !is_inet(addr))
+        return rc;
+    taken.is_reuseport = false;
+    fd = socket_prepare(&place, &taken);
+    if (fd < 0)
+        return fd;
+    rc = rdy_sys_bind(fd, addr, addr_len);
+    (void)rdy_sys_close(fd);
+    return rc;
+}
+
+int rdy_listener_socket(const struct sockaddr *addr, socklen_t addr_len,
+                        const struct rdy_listen_opts *opts)
+{
+    struct place place = {.addr = addr, .addr_len = addr_len};
+    struct rdy_listen_opts taken;
+    int fd;
+    int rc = wish_take(&place, &taken, opts);
+
+    if (rc < 0)
+        return rc;
+    fd = socket_prepare(&place, &taken);
+    if (fd < 0)
+        return fd;
+    rc = place_listen(fd, &place, &taken);
+    if (rc == 0)
+        return fd;
+    (void)rdy_sys_close(fd);
+    return rc;
+}
+
+void rdy_listener_remove_file(const struct sockaddr *addr, socklen_t addr_len)
+{
+    char path[RDY_UNIX_PATH_SIZE];
+
+    if (rdy_address_path(addr, addr_len, path))
+        (void)rdy_sys_socket_file_remove(path);
+}
+
+/* After listen(2): a socket that neither listens nor is connected polls as hung up. */
+int rdy_listener_register(struct rdy_listener *listener, struct rdy_driver *driver)
+{
+    return rdy_register_kind(driver, listener->fd, RDY_INTEREST_READ, RDY_FILE_STREAM,
+                             &listener->reg);
+}
+
 int rdy_listener_open(struct rdy_listener *listener, struct rdy_runtime *runtime,
                       const struct sockaddr *addr, socklen_t addr_len,
                       const struct rdy_listen_opts *opts)
 {
-    struct place place = {.addr = addr, .addr_len = addr_len};
-    struct rdy_listener made = {0};
-    struct rdy_listen_opts taken;
+    struct rdy_listener made = {.fd = rdy_listener_socket(addr, addr_len, opts)};
     int rc;
 
-    if (addr_len < sizeof(addr->sa_family))
-        return -EINVAL;
-    place.has_path = rdy_address_path(addr, addr_len, place.path);
-    rc = options_take(&taken, opts, &place);
-    if (rc < 0)
-        return rc;
-    made.fd = rdy_sys_socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (made.fd < 0)
         return made.fd;
-    if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6) {
-        made.flags = rdy_stream_prepare_tcp(runtime->driver, made.fd);
-        rc = inet_prepare(made.fd, addr->sa_family, &taken);
+    if (is_inet(addr))
+        made.flags = rdy_stream_tcp_flags(runtime->driver);
+    rc = rdy_listener_register(&made, runtime->driver);
+    if (rc == 0) {
+        *listener = made;
+        return 0;
     }
-    if (rc == 0)
-        rc = buffers_prepare(made.fd, &taken);
-    if (rc == 0)
-        rc = place_listen(made.fd, &place, &taken);
-    if (rc < 0)
-        goto close_fd;
-    /* After listen(2): a socket that neither listens nor is connected polls as hung up. */
-    rc = rdy_register_kind(runtime->driver, made.fd, RDY_INTEREST_READ, RDY_FILE_STREAM, &made.reg);
-    if (rc < 0)
-        goto remove_file;
-    *listener = made;
-    return 0;
-
-remove_file:
-    if (place.has_path)
-        (void)rdy_sys_socket_file_remove(place.path);
-close_fd:
+    rdy_listener_remove_file(addr, addr_len);
     (void)rdy_sys_close(made.fd);
     return rc;
 }

@@ -26,13 +26,23 @@
 /* A socket whose final flags never let an EAGAIN clear would hold the thread: then others first. */
 #define TRIES_MAX 8
 
-uint32_t rdy_stream_prepare_tcp(const struct rdy_driver *driver, int fd)
+void rdy_stream_set_tcp(int fd)
 {
     /* Refused by sockets that are TCP in name only; they work without. */
     (void)rdy_sys_setsockopt_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+uint32_t rdy_stream_tcp_flags(const struct rdy_driver *driver)
+{
     if (rdy_driver_has_whole_state(driver))
         return RDY_SOCKET_STATES;
     return rdy_driver_backend(driver)->looks_again ? RDY_SOCKET_KEYS : 0;
+}
+
+uint32_t rdy_stream_prepare_tcp(const struct rdy_driver *driver, int fd)
+{
+    rdy_stream_set_tcp(fd);
+    return rdy_stream_tcp_flags(driver);
 }
 
 int rdy_stream_register(struct rdy_stream *stream, struct rdy_driver *driver, int fd,

@@ -22,10 +22,13 @@
 int rdy_stream_register(struct rdy_stream *stream, struct rdy_driver *driver, int fd,
                         uint32_t flags);
 
-/*
- * The options that every TCP socket of ours has, listeners included: accepted sockets inherit them.
- * Returns the flags for the socket: how reads on it will learn that it is drained.
- */
+/* The options that every TCP socket of ours has, listeners included: accepted ones inherit them. */
+void rdy_stream_set_tcp(int fd);
+
+/* The flags of one: how reads on it will learn that it is drained. The driver's thread. */
+uint32_t rdy_stream_tcp_flags(const struct rdy_driver *driver);
+
+/* Both. */
 uint32_t rdy_stream_prepare_tcp(const struct rdy_driver *driver, int fd);
 
 /*

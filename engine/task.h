@@ -161,6 +161,7 @@ bool rdy_task_take_arrivals(struct rdy_runtime *runtime, uint32_t arrivals_max);
 struct rdy_arrival;
 struct rdy_arrival *rdy_task_arrival_make(const struct rdy_task_spec *spec, const void *init,
                                           int *err);
+void *rdy_task_arrival_self(const struct rdy_arrival *arrival);
 int rdy_task_arrival_send(struct rdy_runtime *runtime, struct rdy_arrival *arrival);
 
 /* Without running its drop. */

@@ -48,6 +48,11 @@ struct rdy_arrival *rdy_task_arrival_make(const struct rdy_task_spec *spec, cons
     return arrival;
 }
 
+void *rdy_task_arrival_self(const struct rdy_arrival *arrival)
+{
+    return arrival->self;
+}
+
 static void arrival_push(struct rdy_runtime *runtime, struct rdy_arrival *arrival)
 {
     void *head = rdy_aptr_load_relaxed(&runtime->shared.arrivals);

@@ -10,6 +10,7 @@
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
 #include <rdy/endpoint.h>
+#include <rdy/engine.h>
 #include <rdy/event.h>
 #include <rdy/metrics.h>
 #include <rdy/net.h>

@@ -16,6 +16,7 @@
 #include <rdy/rdy.h>
 
 #include "tests/support/check.h"
+#include "tests/support/fork.h"
 #include "tests/support/stress.h"
 
 #define GRACE_NS (UINT64_C(10) * 1000000000)
@@ -462,6 +463,9 @@ static void child_of_a_fork_is_told_that_the_owner_is_dead(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
     assert_false(rdy_runtime_is_shutting_down(record.runtime));
+    assert_int_equal(rdy_runtime_shutdown(record.runtime, GRACE_NS), 0);
+    assert_int_equal(rdy_runtime_run(record.runtime), 0);
+    assert_int_equal(record.told, 1);
 }
 
 int main(void)

@@ -2,8 +2,9 @@
 /*
  * `rdy echo`: starts the workers, says where it listens, waits for SIGTERM or SIGINT, sums up.
  *
- * Both signals are blocked in every thread and taken with sigwait() by the main thread: there is no
- * handler, so nothing can happen between a flag's test and a wait.
+ * Both signals are blocked in every thread and taken by rdy_engine_wait() on the main thread: there
+ * is no handler, so nothing can happen between a flag's test and a wait. The end has no grace: an
+ * echo has no request that would have to be finished.
  */
 #include "apps/echo.h"
 #include "apps/options.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define WORKERS_MAX 256
 
@@ -36,10 +36,23 @@ static const char usage[] =
 /* What the workers did, added up. */
 struct summary {
     struct echo_counters counters;
+    uint64_t connections;
+    uint64_t accept_pauses;
+    uint64_t accept_calls;
     uint64_t driver_calls;
     uint64_t user_ns;
     uint64_t kernel_ns;
     uint64_t rss_max_bytes;
+    uint32_t workers_count;
+    uint64_t accepted[WORKERS_MAX]; /* by each worker */
+};
+
+/* The engine, and what it was started with. */
+struct server {
+    const struct echo_options *options;
+    struct rdy_engine *engine;
+    struct rdy_address endpoint;
+    struct echo_worker workers[WORKERS_MAX];
 };
 
 static void summary_add(struct summary *summary, const struct echo_worker *worker)
@@ -47,15 +60,41 @@ static void summary_add(struct summary *summary, const struct echo_worker *worke
     struct echo_counters *sum = &summary->counters;
     const struct echo_counters *one = &worker->counters;
 
-    sum->connections += one->connections;
     sum->requests += one->requests;
     sum->bytes += one->bytes;
     sum->bytes_dropped += one->bytes_dropped;
     sum->io_calls += one->io_calls;
     sum->resets += one->resets;
     sum->failures += one->failures;
-    sum->accept_pauses += one->accept_pauses;
     summary->driver_calls += worker->driver.system_calls;
+}
+
+static void summary_add_accepts(struct summary *summary, struct rdy_engine *engine, uint32_t worker)
+{
+    struct rdy_engine_worker_stats stats;
+
+    if (rdy_engine_read_worker(engine, worker, &stats) < 0)
+        return;
+    summary->accepted[worker] = stats.accepted;
+    summary->connections += stats.accepted;
+    summary->accept_pauses += stats.accept_pauses;
+    summary->accept_calls += stats.accepted + stats.accept_failures;
+}
+
+static uint64_t system_calls_of(const struct summary *summary)
+{
+    return summary->counters.io_calls + summary->accept_calls + summary->driver_calls;
+}
+
+/* How well the kernel spread the connections: of interest where there is something to spread. */
+static void balance_print_text(const struct summary *summary)
+{
+    if (summary->workers_count < 2)
+        return;
+    (void)printf("accepted by each worker:");
+    for (uint32_t i = 0; i < summary->workers_count; i++)
+        (void)printf(" %llu", (unsigned long long)summary->accepted[i]);
+    (void)putchar('\n');
 }
 
 static void summary_print_text(const struct summary *summary)
@@ -63,31 +102,42 @@ static void summary_print_text(const struct summary *summary)
     const struct echo_counters *sum = &summary->counters;
 
     (void)printf("connections %llu, requests %llu, bytes %llu, dropped %llu\n",
-                 (unsigned long long)sum->connections, (unsigned long long)sum->requests,
+                 (unsigned long long)summary->connections, (unsigned long long)sum->requests,
                  (unsigned long long)sum->bytes, (unsigned long long)sum->bytes_dropped);
     (void)printf("resets %llu, failures %llu, accept pauses %llu\n",
                  (unsigned long long)sum->resets, (unsigned long long)sum->failures,
-                 (unsigned long long)sum->accept_pauses);
+                 (unsigned long long)summary->accept_pauses);
     (void)printf("cpu %.3f s (user %.3f, kernel %.3f), system calls %llu, "
                  "largest memory %.1f MiB\n",
                  (double)(summary->user_ns + summary->kernel_ns) / 1e9,
                  (double)summary->user_ns / 1e9, (double)summary->kernel_ns / 1e9,
-                 (unsigned long long)(sum->io_calls + summary->driver_calls),
+                 (unsigned long long)system_calls_of(summary),
                  (double)summary->rss_max_bytes / 1048576.0);
+    balance_print_text(summary);
+}
+
+static json_t *balance_as_json(const struct summary *summary)
+{
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; list && i < summary->workers_count; i++)
+        (void)json_array_append_new(list, json_integer((json_int_t)summary->accepted[i]));
+    return list;
 }
 
 static void summary_print_json(const struct summary *summary)
 {
     const struct echo_counters *sum = &summary->counters;
     json_t *root = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connections",
-        (json_int_t)sum->connections, "requests", (json_int_t)sum->requests, "bytes",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "connections",
+        (json_int_t)summary->connections, "requests", (json_int_t)sum->requests, "bytes",
         (json_int_t)sum->bytes, "bytes_dropped", (json_int_t)sum->bytes_dropped, "resets",
         (json_int_t)sum->resets, "failures", (json_int_t)sum->failures, "accept_pauses",
-        (json_int_t)sum->accept_pauses, "cpu_user_ns", (json_int_t)summary->user_ns,
+        (json_int_t)summary->accept_pauses, "cpu_user_ns", (json_int_t)summary->user_ns,
         "cpu_kernel_ns", (json_int_t)summary->kernel_ns, "system_calls",
-        (json_int_t)(sum->io_calls + summary->driver_calls), "driver_system_calls",
-        (json_int_t)summary->driver_calls, "rss_max_bytes", (json_int_t)summary->rss_max_bytes);
+        (json_int_t)system_calls_of(summary), "driver_system_calls",
+        (json_int_t)summary->driver_calls, "rss_max_bytes", (json_int_t)summary->rss_max_bytes,
+        "accepted", balance_as_json(summary));
 
     if (!root)
         return;
@@ -97,18 +147,19 @@ static void summary_print_json(const struct summary *summary)
 }
 
 /* What a person can do about a start that failed. */
-static void complain_about_start(const struct echo_worker *worker, int rc)
+static void complain_about_start(const struct echo_options *options, const char *step, int rc)
+{
+    complain("echo", "cannot %s: %s; %s", step, strerror(-rc),
+             options->backend == RDY_BACKEND_URING
+                 ? "use --backend auto, or see rdy info for what io_uring lacks here"
+                 : "see rdy info for what works here");
+}
+
+static void complain_about_address(const struct rdy_address *endpoint, int rc)
 {
     char text[RDY_ADDRESS_TEXT_MAX];
 
-    if (strcmp(worker->start_step, "listen") != 0) {
-        complain("echo", "cannot %s: %s; %s", worker->start_step, strerror(-rc),
-                 worker->options->backend == RDY_BACKEND_URING
-                     ? "use --backend auto, or see rdy info for what io_uring lacks here"
-                     : "see rdy info for what works here");
-        return;
-    }
-    (void)rdy_address_format(&worker->endpoint, text);
+    (void)rdy_address_format(endpoint, text);
     if (rc == -EADDRINUSE)
         complain("echo",
                  "cannot listen on %s: address in use; choose another port or stop "
@@ -126,109 +177,134 @@ static void complain_about_start(const struct echo_worker *worker, int rc)
         complain("echo", "cannot listen on %s: %s; choose another address", text, strerror(-rc));
 }
 
-/*
- * SO_REUSEPORT lets two servers of one user share a port without an error. So before several
- * workers share one, bind it once without the option: that fails if somebody has it. (SO_REUSEADDR
- * only lets us pass connections that linger after a close.)
- */
-static int check_port_is_free(const struct rdy_address *endpoint)
+/* --- on the worker's thread --- */
+
+static int worker_start(struct rdy_engine *engine, uint32_t index, struct rdy_runtime *runtime,
+                        void *arg)
 {
-    int on = 1;
-    int rc;
-    int fd = socket(endpoint->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct echo_worker *worker = &((struct server *)arg)->workers[index];
 
-    if (fd < 0)
-        return -errno;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    rc = bind(fd, (const struct sockaddr *)&endpoint->addr, endpoint->addr_len) < 0 ? -errno : 0;
-    (void)close(fd);
-    return rc;
-}
-
-/* Stops and joins the first @count workers. 0, or why one of them died. */
-static int workers_end(struct echo_worker *workers, uint32_t count)
-{
-    int first_rc = 0;
-    int rc;
-
-    for (uint32_t i = 0; i < count; i++)
-        echo_worker_stop(&workers[i]);
-    for (uint32_t i = 0; i < count; i++) {
-        rc = echo_worker_join(&workers[i]);
-        if (rc < 0 && first_rc == 0)
-            first_rc = rc;
-    }
-    return first_rc;
-}
-
-static int workers_start(struct echo_worker *workers, const struct echo_options *options,
-                         const struct rdy_address *endpoint)
-{
-    uint32_t count = (uint32_t)options->workers;
-    int rc = 0;
-
-    for (uint32_t i = 0; i < count; i++) {
-        workers[i].options = options;
-        workers[i].index = i;
-        workers[i].is_reuseport = count > 1;
-        /* After the first, with the port that it got. */
-        workers[i].endpoint = i == 0 ? *endpoint : workers[0].endpoint;
-        workers[i].start_step = "listen";
-        if (i == 0 && count > 1)
-            rc = check_port_is_free(endpoint);
-        if (rc == 0)
-            rc = echo_worker_start(&workers[i]);
-        if (rc < 0) {
-            complain_about_start(&workers[i], rc);
-            (void)workers_end(workers, i);
-            return rc;
-        }
-    }
+    (void)engine;
+    worker->buffer = malloc(ECHO_BUFFER_SIZE);
+    if (!worker->buffer)
+        return -ENOMEM;
+    (void)snprintf(worker->backend, sizeof(worker->backend), "%s",
+                   rdy_driver_backend_name(rdy_runtime_driver(runtime)));
+    rdy_runtime_set_context(runtime, worker);
     return 0;
 }
 
-static void summary_print(const struct echo_worker *workers, const struct echo_options *options)
+static void worker_stop(struct rdy_engine *engine, uint32_t index, struct rdy_runtime *runtime,
+                        void *arg)
 {
-    struct summary summary = {0};
+    struct echo_worker *worker = &((struct server *)arg)->workers[index];
 
-    for (uint64_t i = 0; i < options->workers; i++)
-        summary_add(&summary, &workers[i]);
+    (void)engine;
+    rdy_driver_read_stats(rdy_runtime_driver(runtime), &worker->driver);
+    free(worker->buffer);
+}
+
+/* --- on the main thread --- */
+
+static int server_open(struct server *server)
+{
+    const struct echo_options *options = server->options;
+    struct rdy_engine_opts opts = {
+        .size = sizeof(opts),
+        .workers_count = (uint32_t)options->workers,
+        .is_pinned = options->is_pinned,
+        .name = "echo",
+        .runtime = {.size = sizeof(opts.runtime),
+                    .driver = {.size = sizeof(opts.runtime.driver), .backend = options->backend}},
+        .on_start = worker_start,
+        .on_stop = worker_stop,
+        .arg = server,
+    };
+    struct rdy_engine_failure failure = {.step = "start"};
+    int rc = rdy_engine_open(&server->engine, &opts, &failure);
+
+    if (rc < 0)
+        complain_about_start(options, failure.step, rc);
+    return rc;
+}
+
+/* Receives the address that it was bound to. */
+static int server_listen(struct server *server)
+{
+    struct rdy_engine_serve_opts what = {
+        .size = sizeof(what),
+        .addr = (const struct sockaddr *)&server->endpoint.addr,
+        .addr_len = server->endpoint.addr_len,
+        .session = &echo_session,
+    };
+    struct rdy_address bound;
+    int rc = rdy_engine_serve(server->engine, &what, &bound.addr, &bound.addr_len);
+
+    if (rc < 0)
+        complain_about_address(&server->endpoint, rc);
+    else
+        server->endpoint = bound;
+    return rc;
+}
+
+static void server_sum_up(struct server *server)
+{
+    struct summary summary = {.workers_count = (uint32_t)server->options->workers};
+
+    for (uint32_t i = 0; i < summary.workers_count; i++) {
+        summary_add(&summary, &server->workers[i]);
+        summary_add_accepts(&summary, server->engine, i);
+    }
     system_cpu_ns(&summary.user_ns, &summary.kernel_ns);
     summary.rss_max_bytes = system_rss_max_bytes();
-    if (options->is_json)
+    if (server->options->is_json)
         summary_print_json(&summary);
     else
         summary_print_text(&summary);
 }
 
-static int serve(const struct echo_options *options, const struct rdy_address *endpoint)
+/* The engine is open; the signals are blocked. 0, or why a worker died. */
+static int server_run(struct server *server, const sigset_t *signals)
 {
-    struct echo_worker *workers = calloc(options->workers, sizeof(*workers));
     char text[RDY_ADDRESS_TEXT_MAX];
-    sigset_t signals;
-    int which;
+    int joined;
     int rc;
 
-    if (!workers) {
+    (void)printf("listening on %s backend=%s workers=%u\n",
+                 rdy_address_format(&server->endpoint, text), server->workers[0].backend,
+                 (unsigned)server->options->workers);
+    (void)fflush(stdout);
+    rc = rdy_engine_wait(server->engine, signals, NULL);
+    (void)rdy_engine_shutdown(server->engine, 0);
+    joined = rdy_engine_join(server->engine, NULL);
+    server_sum_up(server);
+    return rc < 0 ? rc : joined;
+}
+
+static int serve(const struct echo_options *options, const struct rdy_address *endpoint)
+{
+    struct server *server = calloc(1, sizeof(*server));
+    sigset_t signals;
+    int rc;
+
+    if (!server) {
         complain("echo", "out of memory; use fewer workers");
         return STATUS_FAILED;
     }
+    server->options = options;
+    server->endpoint = *endpoint;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    if (workers_start(workers, options, endpoint) < 0) {
-        free(workers);
+    if (server_open(server) < 0 || server_listen(server) < 0) {
+        rdy_engine_close(server->engine);
+        free(server);
         return STATUS_BAD_INPUT;
     }
-    (void)printf("listening on %s backend=%s workers=%u\n",
-                 rdy_address_format(&workers[0].endpoint, text), workers[0].backend,
-                 (unsigned)options->workers);
-    (void)fflush(stdout);
-    (void)sigwait(&signals, &which);
-    rc = workers_end(workers, (uint32_t)options->workers);
-    summary_print(workers, options);
-    free(workers);
+    rc = server_run(server, &signals);
+    rdy_engine_close(server->engine);
+    free(server);
     if (rc == 0)
         return STATUS_OK;
     complain("echo", "a worker stopped: %s; start again, with --backend epoll if it persists",

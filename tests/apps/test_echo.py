@@ -153,7 +153,23 @@ class EchoTests:
         clients = [self.client(server) for _ in range(32)]
         for client in clients:
             round_trip(self, client)
-        self.assertEqual(server.stop()["connections"], 32)
+        summary = server.stop()
+        self.assertEqual(summary["connections"], 32)
+        self.assertEqual(len(summary["accepted"]), 2)
+        self.assertEqual(sum(summary["accepted"]), 32)
+        self.assertGreater(min(summary["accepted"]), 0)
+
+    def test_the_balance_is_a_line_where_there_are_several_workers(self):
+        for workers, lines in (("1", 3), ("3", 4)):
+            process = subprocess.Popen([RDY, "echo", "--listen", "127.0.0.1:0", "--backend",
+                                        self.backend, "--workers", workers],
+                                       stdout=subprocess.PIPE, text=True)
+            process.stdout.readline()
+            process.terminate()
+            summary = process.communicate(timeout=30)[0].splitlines()
+            self.assertEqual(process.returncode, 0)
+            self.assertEqual(len(summary), lines)
+            self.assertEqual(summary[3:], ["accepted by each worker: 0 0 0"][:lines - 3])
 
     def test_sigterm_under_load_ends_with_a_summary(self):
         for number in (signal.SIGTERM, signal.SIGINT):

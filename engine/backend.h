@@ -116,6 +116,9 @@ struct rdy_backend_ops {
 extern const struct rdy_backend_ops *const rdy_backend_uring;
 extern const struct rdy_backend_ops *const rdy_backend_epoll;
 
+/* grave.c: watches nothing and has nothing; it is never chosen. */
+extern const struct rdy_backend_ops rdy_backend_grave;
+
 /* Appends one line to a report; does nothing if @report is NULL or full. */
 void rdy_report_add(struct rdy_probe_report *report, const char *name, bool is_present,
                     const char *why);

@@ -408,6 +408,17 @@ static void arm_all(struct rdy_driver *driver, uint32_t serial)
     }
 }
 
+void rdy_driver_forsake_all(struct rdy_driver *driver)
+{
+    bool was_dispatching = driver->is_dispatching;
+
+    rdy_assert(driver->is_shut); /* so that nobody is armed again */
+    rdy_a64_store_relaxed(&driver->count.cancels_pending, 0);
+    driver->is_dispatching = true;
+    arm_all(driver, driver->set.serial);
+    driver->is_dispatching = was_dispatching;
+}
+
 int rdy_driver_survive(struct rdy_driver *driver, int error)
 {
     struct rdy_backend *old = rdy_driver_backend(driver);

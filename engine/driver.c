@@ -347,6 +347,37 @@ static void close_leaving(struct rdy_driver *driver)
     }
 }
 
+/* Another is in place: frees @old, when those who may be inside it have left. */
+static void leave_backend(struct rdy_driver *driver, struct rdy_backend *old)
+{
+    rdy_assert(rdy_driver_backend(driver) != old);
+    /* Nobody new can reach the old one; those who are inside have one system call to make. */
+    while (rdy_a32_load_seq_cst(&driver->wakers_inside) != 0)
+        rdy_sys_cpu_relax();
+    rdy_a64_bump(&driver->system_calls_moved, rdy_a64_load_relaxed(&old->system_calls));
+    rdy_a64_bump(&rdy_driver_backend(driver)->interruptions,
+                 rdy_a64_load_relaxed(&old->interruptions));
+    old->ops->close(old);
+}
+
+/*
+ * A ring that died keeps its hold on the files that it polls: their peers would see no end, and a
+ * listener would go on listening, until the driver is freed. In its place stands one that knows
+ * nothing. Epoll holds no file, and other threads use it: it stays.
+ */
+static void bury_backend(struct rdy_driver *driver)
+{
+    struct rdy_backend *old = rdy_driver_backend(driver);
+
+    rdy_assert(driver->is_shut && driver->death != 0);
+    if (old == &driver->grave || rdy_driver_arms_anywhere(driver))
+        return;
+    driver->grave.ops = &rdy_backend_grave;
+    (void)rdy_aptr_swap_seq_cst(&driver->backend, &driver->grave);
+    leave_backend(driver, old);
+    rdy_driver_forsake_all(driver);
+}
+
 void rdy_driver_end(struct rdy_driver *driver)
 {
     rdy_assert(!driver->is_dispatching);
@@ -355,6 +386,8 @@ void rdy_driver_end(struct rdy_driver *driver)
     /* What came after the shutdown may have armed cancels; let the kernel finish. */
     if (rdy_driver_is_own_thread(driver) && driver->death == 0)
         rdy_driver_quiesce(driver);
+    if (driver->death != 0)
+        bury_backend(driver);
 }
 
 void rdy_driver_forget(struct rdy_driver *driver)
@@ -374,9 +407,9 @@ void rdy_driver_close(struct rdy_driver *driver)
     if (!driver)
         return;
     rdy_assert(!driver->is_dispatching);
-    backend = rdy_driver_backend(driver);
     if (!rdy_driver_is_forked(driver))
         rdy_driver_end(driver);
+    backend = rdy_driver_backend(driver);
     backend->ops->close(backend); /* in a forked child: its copies of the descriptors */
     if (!rdy_driver_is_forked(driver))
         close_leaving(driver);
@@ -395,13 +428,7 @@ int rdy_driver_swap_backend(struct rdy_driver *driver, int error)
     rc = open_backend(driver, rdy_backend_epoll);
     if (rc < 0)
         return error;
-    /* Nobody new can reach the old one; those who are inside have one system call to make. */
-    while (rdy_a32_load_seq_cst(&driver->wakers_inside) != 0)
-        rdy_sys_cpu_relax();
-    rdy_a64_bump(&driver->system_calls_moved, rdy_a64_load_relaxed(&old->system_calls));
-    rdy_a64_bump(&rdy_driver_backend(driver)->interruptions,
-                 rdy_a64_load_relaxed(&old->interruptions));
-    old->ops->close(old);
+    leave_backend(driver, old);
     (void)snprintf(driver->reason, sizeof(driver->reason),
                    "moved from io_uring, which stopped working: %s", strerror(-error));
     return 0;

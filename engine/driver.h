@@ -87,6 +87,7 @@ struct rdy_driver {
     struct rdy_driver_opts opts;
     struct rdy_driver_counts count;
     char reason[160];
+    struct rdy_backend grave; /* in the place of a ring that died, at the end */
 
     /* Written by other threads: lines of their own. */
     struct rdy_registration_set set __attribute__((aligned(RDY_CACHE_LINE)));
@@ -175,6 +176,9 @@ void rdy_driver_arm(struct rdy_driver *driver, struct rdy_scheduled_io *io);
 
 /* Asks the kernel to let go of every armed entry, and waits for it; bounded. */
 void rdy_driver_quiesce(struct rdy_driver *driver);
+
+/* The backend is gone, and so are its watches: gives back what only waited for them. */
+void rdy_driver_forsake_all(struct rdy_driver *driver);
 
 /* Marks every entry ended with @error and wakes everyone; further registrations get @error. */
 void rdy_driver_end_all(struct rdy_driver *driver, int error);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <seccomp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -122,6 +123,23 @@ static inline void block_worker(struct rdy_engine *engine, uint32_t worker, stru
 
     assert_int_equal(rdy_engine_post(engine, worker, &spec, &block), 0);
     latch_await(&block->is_held, held + 1);
+}
+
+/* From here on the kernel refuses this thread, and no other, to wait. */
+static inline int lose_the_kernel(void)
+{
+    static const int calls[] = {SCMP_SYS(io_uring_enter), SCMP_SYS(epoll_wait),
+                                SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2)};
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    int rc = filter ? 0 : -ENOMEM;
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]) && rc == 0; i++)
+        rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), calls[i], 0);
+    if (rc == 0)
+        rc = seccomp_load(filter);
+    if (filter)
+        seccomp_release(filter);
+    return rc;
 }
 
 /* clang-format off */

@@ -315,6 +315,63 @@ static void port_is_free_once_the_workers_have_ended(void **state)
 
 /* --- failures --- */
 
+static int poll_dies(struct rdy_task *task, void *self)
+{
+    (void)task;
+    (void)self;
+    return lose_the_kernel() == 0 ? RDY_PENDING : 0;
+}
+
+/* True if the connection is still served. One that was closed with a byte unread is reset. */
+static bool is_served(int fd)
+{
+    char byte = 'x';
+    ssize_t got = -1;
+
+    if (send(fd, &byte, 1, MSG_NOSIGNAL) == 1)
+        got = read(fd, &byte, 1);
+    assert_true(got >= 0 || errno == ECONNRESET || errno == EPIPE);
+    return got == 1;
+}
+
+/* Its ring had a hold on its files: clients would wait for ever, and new ones not be accepted. */
+static void clients_of_a_worker_that_died_see_the_end_and_new_ones_are_served(void **state)
+{
+    struct rdy_engine_opts opts = engine_opts(backend_of(state), 2);
+    struct rdy_task_spec death = {.poll = poll_dies};
+    struct rdy_engine_failure failure = {0};
+    struct rdy_engine_worker_stats stats;
+    struct rdy_engine *engine;
+    struct address at;
+    uint32_t served = 0;
+    int fds[CLIENTS];
+
+    opts.survives_deaths = true;
+    engine = engine_open(&opts);
+    at = serve(engine, loopback());
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = client_connect(&at);
+        client_asks(fds[i]);
+        client_is_answered(fds[i]);
+    }
+    assert_int_equal(rdy_engine_post(engine, 0, &death, NULL), 0);
+    assert_int_equal(rdy_engine_wait(engine, NULL, &failure), -EPERM);
+    assert_int_equal(failure.worker, 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        served += is_served(fds[i]);
+        assert_int_equal(close(fds[i]), 0);
+    }
+    assert_int_equal(rdy_engine_read_worker(engine, 0, &stats), 0);
+    assert_int_equal(stats.accepted, CLIENTS - served);
+    do { /* what it had not closed yet when it was reported */
+        assert_int_equal(rdy_engine_read_worker(engine, 0, &stats), 0);
+    } while (!stats.has_ended);
+    crowd_is_served(&at);
+    assert_int_equal(rdy_engine_shutdown(engine, 0), 0);
+    assert_int_equal(rdy_engine_join(engine, NULL), -EPERM);
+    rdy_engine_close(engine);
+}
+
 static void taken_port_is_refused_unless_sharing_is_meant(void **state)
 {
     struct rdy_listen_opts shared = {.size = sizeof(shared), .is_reuseport = true};
@@ -455,6 +512,7 @@ int main(void)
         ENGINE_ON_BOTH(unix_clients_in_the_queue_are_answered_at_a_shutdown),
         ENGINE_ON_BOTH(without_grace_the_queue_is_reset),
         ENGINE_ON_BOTH(port_is_free_once_the_workers_have_ended),
+        ENGINE_ON_BOTH(clients_of_a_worker_that_died_see_the_end_and_new_ones_are_served),
         ENGINE_ON_BOTH(taken_port_is_refused_unless_sharing_is_meant),
         ENGINE_ON_BOTH(bad_calls_are_refused),
         ENGINE_ON_BOTH(each_call_that_fails_on_tcp_leaves_nothing_open),

@@ -7,6 +7,7 @@
  * echo has no request that would have to be finished.
  */
 #include "apps/echo.h"
+#include "apps/metrics_http.h"
 #include "apps/options.h"
 #include "apps/system.h"
 
@@ -31,6 +32,7 @@ static const char usage[] =
     "1)\n"
     "  --backend B          auto, uring or epoll (default auto)\n"
     "  --pin                bind each worker to a processor\n"
+    "  --metrics HOST:PORT  serve GET /metrics there, for Prometheus\n"
     "  --json               the summary as one JSON object\n";
 
 /* What the workers did, added up. */
@@ -52,6 +54,8 @@ struct server {
     const struct echo_options *options;
     struct rdy_engine *engine;
     struct rdy_address endpoint;
+    struct metrics_http *metrics; /* NULL: not asked for */
+    struct rdy_runtime *runtimes[WORKERS_MAX];
     struct echo_worker workers[WORKERS_MAX];
 };
 
@@ -191,6 +195,7 @@ static int worker_start(struct rdy_engine *engine, uint32_t index, struct rdy_ru
     (void)snprintf(worker->backend, sizeof(worker->backend), "%s",
                    rdy_driver_backend_name(rdy_runtime_driver(runtime)));
     rdy_runtime_set_context(runtime, worker);
+    ((struct server *)arg)->runtimes[index] = runtime;
     return 0;
 }
 
@@ -247,6 +252,30 @@ static int server_listen(struct server *server)
     return rc;
 }
 
+/* 0, or -errno, and a complaint was made. */
+static int server_show_metrics(struct server *server, char text[RDY_ADDRESS_TEXT_MAX])
+{
+    const struct rdy_endpoint *where = &server->options->metrics;
+    struct rdy_address address;
+    const char *why;
+    int rc;
+
+    if (where->host[0] == '\0')
+        return 0;
+    rc = resolve_listen(where, &address, &why);
+    if (rc == 0) {
+        rc = metrics_http_start(&server->metrics, &address, server->runtimes,
+                                server->options->workers);
+        why = strerror(-rc);
+    }
+    if (rc < 0)
+        complain("echo", "cannot serve metrics on %s port %u: %s; choose another address",
+                 where->host, (unsigned)where->port, why);
+    else
+        (void)rdy_address_format(&address, text);
+    return rc;
+}
+
 static void server_sum_up(struct server *server)
 {
     struct summary summary = {.workers_count = (uint32_t)server->options->workers};
@@ -264,7 +293,7 @@ static void server_sum_up(struct server *server)
 }
 
 /* The engine is open; the signals are blocked. 0, or why a worker died. */
-static int server_run(struct server *server, const sigset_t *signals)
+static int server_run(struct server *server, const sigset_t *signals, const char *metrics_text)
 {
     char text[RDY_ADDRESS_TEXT_MAX];
     int joined;
@@ -273,8 +302,11 @@ static int server_run(struct server *server, const sigset_t *signals)
     (void)printf("listening on %s backend=%s workers=%u\n",
                  rdy_address_format(&server->endpoint, text), server->workers[0].backend,
                  (unsigned)server->options->workers);
+    if (server->metrics)
+        (void)printf("metrics on http://%s/metrics\n", metrics_text);
     (void)fflush(stdout);
     rc = rdy_engine_wait(server->engine, signals, NULL);
+    metrics_http_stop(server->metrics);
     (void)rdy_engine_shutdown(server->engine, 0);
     joined = rdy_engine_join(server->engine, NULL);
     server_sum_up(server);
@@ -284,6 +316,7 @@ static int server_run(struct server *server, const sigset_t *signals)
 static int serve(const struct echo_options *options, const struct rdy_address *endpoint)
 {
     struct server *server = calloc(1, sizeof(*server));
+    char metrics_text[RDY_ADDRESS_TEXT_MAX];
     sigset_t signals;
     int rc;
 
@@ -297,12 +330,13 @@ static int serve(const struct echo_options *options, const struct rdy_address *e
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    if (server_open(server) < 0 || server_listen(server) < 0) {
+    if (server_open(server) < 0 || server_listen(server) < 0 ||
+        server_show_metrics(server, metrics_text) < 0) {
         rdy_engine_close(server->engine);
         free(server);
         return STATUS_BAD_INPUT;
     }
-    rc = server_run(server, &signals);
+    rc = server_run(server, &signals, metrics_text);
     rdy_engine_close(server->engine);
     free(server);
     if (rc == 0)
@@ -324,6 +358,7 @@ static int echo_run(const struct command *command, int argc, char **argv)
          .max = WORKERS_MAX,
          .range = "1 to 256"},
         {.name = "backend", .kind = FLAG_BACKEND, .value = &options.backend},
+        {.name = "metrics", .kind = FLAG_ADDRESS, .value = &options.metrics},
         {.name = "pin", .kind = FLAG_SWITCH, .value = &options.is_pinned},
         {.name = "json", .kind = FLAG_SWITCH, .value = &options.is_json},
     };

@@ -19,6 +19,7 @@
 
 struct echo_options {
     struct rdy_endpoint listen;
+    struct rdy_endpoint metrics; /* no host: not asked for */
     uint64_t workers;
     enum rdy_backend_kind backend;
     bool is_pinned;

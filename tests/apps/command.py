@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 RDY = os.environ["RDY_COMMAND"]
 BACKENDS = ("uring", "epoll")
@@ -42,6 +43,7 @@ class Echo:
         self.port = int(match[2])
         self.backend = match[3]
         self.address = f"{match[1]}:{match[2]}"
+        self.files_at_start = self.files()
 
     def connect(self):
         client = socket.create_connection((self.host, self.port), timeout=LIMIT_S)
@@ -53,6 +55,14 @@ class Echo:
 
     def files(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def await_connections(self, count):
+        """Until so many are open; the server prints nothing about them while it runs."""
+        until = time.monotonic() + LIMIT_S
+        while self.files() - self.files_at_start < count:
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise AssertionError(f"{self.files() - self.files_at_start} of {count} connected")
+            time.sleep(0.01)
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)

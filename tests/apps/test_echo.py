@@ -177,6 +177,7 @@ class EchoTests:
             load = subprocess.Popen([RDY, "load", "--connect", server.address, "--connections",
                                      "50", "--size", "64", "--duration", "60", "--json"],
                                     stdout=subprocess.DEVNULL)
+            server.await_connections(50)
             self.busy_client(server)
             self.assertGreaterEqual(server.stop(number)["requests"], 100)
             self.assertEqual(load.wait(timeout=30), 1, "the load lost its server: a failure")

@@ -1,17 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Streams: read, write and connect as polls, over cached readiness.
- *
- * The ready path is one load of the readiness word and one system call. What it saves is the read
- * that only says EAGAIN: a read that came back short has drained the socket, so READABLE can be
- * cleared at once. But that is not always true, and a clear that is wrong hangs the connection:
- *
- * - A TCP read stops short at an urgent mark with more data behind it. With epoll an event's bits
- *   are the socket's state, so TCP streams watch for PRIORITY, and where it is missing there is no
- *   mark. With io_uring it takes an argument about events: see stream_is_drained().
- * - A Unix socket's read stops short where a message with descriptors begins: no short cut.
- * - After the peer's FIN the end of the stream is still to be read: not when READ_CLOSED was seen.
- * - A read that filled its buffer says nothing.
+ * Streams: making and ending one, and the plain read and write. What surrounds a read and a write,
+ * and what their answers prove, is in stream_ops.h.
  */
 #include "engine/stream.h"
 
@@ -20,11 +10,9 @@
 
 #include "engine/driver.h"
 #include "engine/runtime.h"
+#include "engine/stream_ops.h"
 #include "engine/sys.h"
 #include "engine/translate.h"
-
-/* A socket whose final flags never let an EAGAIN clear would hold the thread: then others first. */
-#define TRIES_MAX 8
 
 void rdy_stream_set_tcp(int fd)
 {
@@ -82,132 +70,39 @@ int rdy_stream_from_fd(struct rdy_stream *stream, struct rdy_runtime *runtime, i
     return rdy_stream_register(stream, runtime->driver, fd, flags);
 }
 
-/*
- * An event that lets @direction be tried, with PRIORITY as well if it stands; else the task's waker
- * is left behind. The second look after the slow path is for PRIORITY, which it does not report.
- */
-static int stream_wait(struct rdy_stream *stream, struct rdy_task *task,
-                       enum rdy_direction direction, struct rdy_event *event)
+/* The second look is for PRIORITY, which a poll slot does not report. */
+int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task, enum rdy_direction direction,
+                    struct rdy_event *event)
 {
-    uint32_t interest = direction == RDY_DIRECTION_READ ? RDY_INTEREST_READ | RDY_INTEREST_PRIORITY
-                                                        : RDY_INTEREST_WRITE;
-    struct rdy_waker waker;
-    int rc;
+    struct rdy_waker waker = rdy_task_waker(task);
+    int rc = rdy_task_pay_error(task, rdy_poll_readiness(&stream->reg, direction, &waker, event));
 
-    *event = rdy_ready_event(&stream->reg, interest);
-    if (rdy_likely(rdy_event_ready(*event) != 0 && !rdy_event_is_shutdown(*event)))
-        return 0;
-    waker = rdy_task_waker(task);
-    rc = rdy_task_pay_error(task, rdy_poll_readiness(&stream->reg, direction, &waker, event));
     if (rc == 0)
-        *event = rdy_ready_event(&stream->reg, interest);
+        *event = rdy_ready_event(&stream->reg, rdy_stream_interest(direction));
     return rc;
-}
-
-/* Too many tries for nothing: the other tasks and the driver go first. */
-static int stream_give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
-}
-
-/* How many events the read side has had since the stream was last found drained. */
-static uint32_t stream_events(const struct rdy_stream *stream, struct rdy_event event)
-{
-    return (rdy_word_read_tick(event.word) - stream->drained_tick) & RDY_TICKS_MASK;
-}
-
-/*
- * True if a short read on @event took all there was, so that more will be an event.
- *
- * With io_uring an event may be the bare key of one wake-up, which says PRI of any data. But urgent
- * data wakes twice, at once after each other: first for the mark, then for the bytes; and of two
- * wake-ups either each is an event, or the kernel looks at the state and PRI is true. So a read
- * stops at a mark that no event told of only if both events were seen before it (then there were
- * two), or if the first was used up by an earlier read, which found nothing or other events' data
- * (then the stream is unsure). tests/stress/test_urgent.c sends such marks. TCP_INQ would tell too,
- * but cost 5 % of a small request.
- */
-static bool stream_is_drained(const struct rdy_stream *stream, struct rdy_event event)
-{
-    if (rdy_event_ready(event) & (RDY_PRIORITY | RDY_READ_CLOSED))
-        return false;
-    if (stream->flags & RDY_SOCKET_STATES)
-        return true;
-    return (stream->flags & (RDY_SOCKET_KEYS | RDY_SOCKET_UNSURE)) == RDY_SOCKET_KEYS &&
-           stream_events(stream, event) <= 1;
-}
-
-/* The stream is sure again when one event was met by its data, and by nothing else. */
-static void stream_set_drained(struct rdy_stream *stream, struct rdy_event event)
-{
-    uint32_t events = stream_events(stream, event);
-
-    if (events == 1 && (stream->flags & RDY_SOCKET_FED))
-        stream->flags &= ~RDY_SOCKET_UNSURE;
-    else if (events > 0)
-        stream->flags |= RDY_SOCKET_UNSURE;
-    stream->flags &= ~RDY_SOCKET_FED;
-    stream->drained_tick = rdy_word_read_tick(event.word);
-    rdy_clear_readiness(&stream->reg, event);
 }
 
 ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, void *buf,
                              size_t buf_len)
 {
+    struct rdy_stream_span span = {.data = buf, .len = buf_len};
+
     if (stream->fd < 0)
         return -EBADF;
     if (buf_len == 0)
         return 0;
-    if (!rdy_task_may_spend(task))
-        return RDY_PENDING;
-
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
-        struct rdy_event event;
-        ssize_t count;
-        int rc = stream_wait(stream, task, RDY_DIRECTION_READ, &event);
-
-        if (rc != 0)
-            return rc;
-        count = rdy_sys_recv(stream->fd, buf, buf_len);
-        if (count > 0)
-            stream->flags |= RDY_SOCKET_FED;
-        if (count == -EAGAIN ||
-            (count > 0 && (size_t)count < buf_len && stream_is_drained(stream, event)))
-            stream_set_drained(stream, event);
-        if (rdy_likely(count != -EAGAIN)) {
-            rdy_task_spend(task);
-            return count;
-        }
-    }
-    return stream_give_way(task);
+    return rdy_stream_read_with(stream, task, rdy_stream_try_recv, &span, buf_len);
 }
 
 ssize_t rdy_stream_poll_write(struct rdy_stream *stream, struct rdy_task *task, const void *data,
                               size_t data_len)
 {
+    /* The kernel only reads through it. */
+    struct rdy_stream_span span = {.data = (void *)(uintptr_t)data, .len = data_len};
+
     if (stream->fd < 0)
         return -EBADF;
-    if (!rdy_task_may_spend(task))
-        return RDY_PENDING;
-
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
-        struct rdy_event event;
-        ssize_t count;
-        int rc = stream_wait(stream, task, RDY_DIRECTION_WRITE, &event);
-
-        if (rc != 0)
-            return rc;
-        count = rdy_sys_send(stream->fd, data, data_len);
-        /* A short write met a full buffer, and the kernel will say when there is room. */
-        if (count == -EAGAIN || (count >= 0 && (size_t)count < data_len))
-            rdy_clear_readiness(&stream->reg, event);
-        if (rdy_likely(count != -EAGAIN)) {
-            rdy_task_spend(task);
-            return count;
-        }
-    }
-    return stream_give_way(task);
+    return rdy_stream_write_with(stream, task, rdy_stream_try_send, &span, data_len);
 }
 
 int rdy_stream_shutdown(struct rdy_stream *stream, int how)

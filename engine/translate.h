@@ -25,7 +25,7 @@
  * The engine's own interest beside the public ones, for streams: watch for urgent data, but without
  * asking again where the kernel's bits leave it open.
  */
-#define RDY_INTEREST_URGENT 0x10u
+#define RDY_INTEREST_URGENT 0x20u
 static_assert((RDY_INTEREST_URGENT & RDY_INTEREST_ALL) == 0, "not a public interest");
 
 /* What to ask the kernel for. ERR, HUP and RDHUP come unasked. */
@@ -37,6 +37,8 @@ static inline uint32_t rdy_events_of_interest(uint32_t interest)
         events |= RDY_EV_IN | RDY_EV_RDHUP;
     if (interest & RDY_INTEREST_WRITE)
         events |= RDY_EV_OUT;
+    if (interest & RDY_INTEREST_CLOSED)
+        events |= RDY_EV_RDHUP;
     if (interest & (RDY_INTEREST_PRIORITY | RDY_INTEREST_URGENT))
         events |= RDY_EV_PRI;
     return events;

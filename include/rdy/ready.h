@@ -28,7 +28,8 @@ RDY_BEGIN_DECLS
 #define RDY_INTEREST_WRITE    0x2u
 #define RDY_INTEREST_PRIORITY 0x4u
 #define RDY_INTEREST_ERROR    0x8u
-#define RDY_INTEREST_ALL      0xfu
+#define RDY_INTEREST_CLOSED   0x10u /* the end of what the peer sends, without its data */
+#define RDY_INTEREST_ALL      0x1fu
 
 /* The two poll slots of a registration: one task waits in each. */
 enum rdy_direction {
@@ -73,7 +74,8 @@ static inline bool rdy_ready_is_writable(uint32_t ready)
  * rdy_interest_mask() - the readiness flags that satisfy an interest
  *
  * READ: READABLE or READ_CLOSED. WRITE: WRITABLE or WRITE_CLOSED. PRIORITY: PRIORITY or
- * READ_CLOSED. ERROR: ERROR. A combined interest is the union of its parts.
+ * READ_CLOSED. ERROR: ERROR. CLOSED: READ_CLOSED alone. A combined interest is the union of its
+ * parts.
  */
 static inline uint32_t rdy_interest_mask(uint32_t interest)
 {
@@ -87,6 +89,8 @@ static inline uint32_t rdy_interest_mask(uint32_t interest)
         mask |= RDY_PRIORITY | RDY_READ_CLOSED;
     if (interest & RDY_INTEREST_ERROR)
         mask |= RDY_ERROR;
+    if (interest & RDY_INTEREST_CLOSED)
+        mask |= RDY_READ_CLOSED;
     return mask;
 }
 

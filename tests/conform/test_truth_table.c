@@ -409,6 +409,30 @@ static void icmp_error_reaches_one_who_only_reads(struct stage *stage)
     close(fd);
 }
 
+/* Data wakes nobody who waits for the end alone, read or not; the end and a reset do. */
+static void interest_in_the_end_sees_the_end_only(struct stage *stage)
+{
+    struct pair pair = pair_tcp();
+    struct rdy_registration reg = stage_register(stage, pair.ours, RDY_INTEREST_CLOSED);
+
+    put(pair.peer, "hello");
+    stage_expect(stage, &reg, RDY_INTEREST_CLOSED, 0);
+    check(shutdown(pair.peer, SHUT_WR) == 0);
+    stage_expect(stage, &reg, RDY_INTEREST_CLOSED, RDY_READ_CLOSED);
+    rdy_deregister(&reg);
+    close_pair(&pair);
+
+    pair = pair_tcp();
+    reg = stage_register(stage, pair.ours, RWE | RDY_INTEREST_PRIORITY);
+    put(pair.peer, "hello");
+    stage_expect(stage, &reg, RDY_INTEREST_CLOSED, 0);
+    hang_up(pair.peer);
+    pair.peer = -1;
+    stage_expect(stage, &reg, RDY_INTEREST_CLOSED, RDY_READ_CLOSED);
+    rdy_deregister(&reg);
+    close_pair(&pair);
+}
+
 static void interest_in_errors_sees_errors_only(struct stage *stage)
 {
     int fd = udp_to_nobody();
@@ -467,6 +491,7 @@ int main(void)
         SCENARIO(icmp_error_is_transient, ON_ALL),
         SCENARIO(icmp_error_reaches_one_who_only_reads, ON_ALL),
         SCENARIO(interest_in_errors_sees_errors_only, ON_ALL),
+        SCENARIO(interest_in_the_end_sees_the_end_only, ON_ALL),
         SCENARIO(event_descriptor_is_writable_and_readable_once_written, ON_ALL),
     };
 

@@ -320,7 +320,8 @@ static void refused_descriptors_stay_the_callers(void **state)
     assert_int_equal(afd.fd, -1);
     assert_int_equal(rdy_async_fd_open(&afd, sockets.runtime, -1, RW), -EBADF);
     assert_int_equal(rdy_async_fd_open(&afd, sockets.runtime, sockets.b.fd, 0), -EINVAL);
-    assert_int_equal(rdy_async_fd_open(&afd, sockets.runtime, sockets.b.fd, 0x10), -EINVAL);
+    assert_int_equal(rdy_async_fd_open(&afd, sockets.runtime, sockets.b.fd, RDY_INTEREST_ALL + 1),
+                     -EINVAL);
     assert_int_equal(rdy_async_fd_try_io(&afd, RW, succeed, NULL), -EBADF);
     rdy_async_fd_close(&afd);
     rdy_guard_clear(&guard); /* an empty one has nothing to clear, and names nobody */

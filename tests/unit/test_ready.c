@@ -25,6 +25,8 @@ static uint32_t naive_interest_mask(uint32_t interest)
         return RDY_PRIORITY | RDY_READ_CLOSED;
     case RDY_INTEREST_ERROR:
         return RDY_ERROR;
+    case RDY_INTEREST_CLOSED:
+        return RDY_READ_CLOSED;
     default:
         return 0;
     }

@@ -208,6 +208,7 @@ static void interest_becomes_the_poll_bits_that_serve_it(void **state)
     assert_int_equal(rdy_events_of_interest(RDY_INTEREST_WRITE), OUT);
     assert_int_equal(rdy_events_of_interest(RDY_INTEREST_PRIORITY), PRI);
     assert_int_equal(rdy_events_of_interest(RDY_INTEREST_ERROR), 0);
+    assert_int_equal(rdy_events_of_interest(RDY_INTEREST_CLOSED), RDHUP);
     for (uint32_t interest = 0; interest <= RDY_INTEREST_ALL; interest++) {
         uint32_t sum = 0;
 

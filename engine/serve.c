@@ -203,17 +203,3 @@ int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
     loop->held.fd = -1;
     return 0;
 }
-
-int rdy_stream_poll_write_all(struct rdy_stream *stream, struct rdy_task *task, const void *data,
-                              size_t data_len, size_t *done)
-{
-    while (*done < data_len) {
-        ssize_t n =
-            rdy_stream_poll_write(stream, task, (const char *)data + *done, data_len - *done);
-
-        if (n < 0)
-            return (int)n;
-        *done += (size_t)n;
-    }
-    return 0;
-}

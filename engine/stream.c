@@ -97,8 +97,7 @@ ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, v
 ssize_t rdy_stream_poll_write(struct rdy_stream *stream, struct rdy_task *task, const void *data,
                               size_t data_len)
 {
-    /* The kernel only reads through it. */
-    struct rdy_stream_span span = {.data = (void *)(uintptr_t)data, .len = data_len};
+    struct rdy_stream_span span = rdy_stream_span_of(data, data_len);
 
     if (stream->fd < 0)
         return -EBADF;

@@ -201,6 +201,12 @@ struct rdy_stream_span {
     size_t len;
 };
 
+/* The kernel only reads through it when it sends; that @data is not const there is C's fault. */
+RDY_STREAM_INLINE struct rdy_stream_span rdy_stream_span_of(const void *data, size_t len)
+{
+    return (struct rdy_stream_span){.data = (void *)(uintptr_t)data, .len = len};
+}
+
 RDY_STREAM_INLINE ssize_t rdy_stream_try_recv(const struct rdy_stream *stream,
                                               struct rdy_event event, void *op)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Conveniences over net.h that most servers want: an accept loop, and writing all of a buffer. */
+/* The accept loop that most servers want, over net.h. */
 #ifndef RDY_SERVE_H
 #define RDY_SERVE_H
 
@@ -30,18 +30,6 @@ RDY_BEGIN_DECLS
  */
 RDY_API RDY_NODISCARD int rdy_serve(struct rdy_runtime *runtime, struct rdy_listener *listener,
                                     const struct rdy_task_spec *session, struct rdy_task_id *id);
-
-/**
- * rdy_stream_poll_write_all() - write a whole buffer
- * @done: how much was written so far: 0 at the first call, kept by the caller between calls
- *
- * Not safe to give up half way: the peer has seen @done bytes.
- *
- * Return: 0 when all is written, RDY_PENDING, or -errno.
- */
-RDY_API RDY_NODISCARD int rdy_stream_poll_write_all(struct rdy_stream *stream,
-                                                    struct rdy_task *task, const void *data,
-                                                    size_t data_len, size_t *done);
 
 RDY_END_DECLS
 

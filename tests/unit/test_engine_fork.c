@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
+#include <rdy/stream_io.h>
+
 #include "tests/support/fork.h"
 #include "tests/support/pairs.h"
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/un.h>
 
+#include <rdy/stream_io.h>
+
 #include "engine/sys.h"
 #include "tests/support/pairs.h"
 

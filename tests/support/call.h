@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * For tests of poll calls: one call as a task of its own, begun, given up, or run to its answer.
+ */
+#ifndef RDY_TESTS_SUPPORT_CALL_H
+#define RDY_TESTS_SUPPORT_CALL_H
+
+#include "tests/support/pair.h"
+
+#include <rdy/rdy.h>
+
+/* Makes the call; polled until it says something else than RDY_PENDING. */
+typedef ssize_t call_fn(void *test, struct rdy_task *task);
+
+struct call {
+    struct rdy_runtime *runtime;
+    call_fn *fn;
+    void *test;
+    ssize_t result; /* RDY_PENDING until there is an answer */
+    int polls;
+    struct rdy_task_id id;
+};
+
+static inline int poll_makes_call(struct rdy_task *task, void *self)
+{
+    struct call *call = ((struct test_task *)self)->test;
+
+    call->polls++;
+    call->result = call->fn(call->test, task);
+    return call->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* Leaves a task behind that makes the call; it runs when the runtime runs. */
+static inline void call_start(struct call *call, struct rdy_runtime *runtime, call_fn *fn,
+                              void *test)
+{
+    *call = (struct call){.runtime = runtime, .fn = fn, .test = test, .result = RDY_PENDING};
+    call->id = spawn_test(runtime, poll_makes_call, NULL, call);
+}
+
+/* Runs until all tasks have ended. */
+static inline ssize_t call_finish(struct call *call)
+{
+    assert_int_equal(rdy_runtime_run(call->runtime), 0);
+    assert_int_not_equal(call->result, RDY_PENDING);
+    return call->result;
+}
+
+static inline ssize_t call_run(struct rdy_runtime *runtime, call_fn *fn, void *test)
+{
+    struct call call;
+
+    call_start(&call, runtime, fn, test);
+    return call_finish(&call);
+}
+
+struct turns {
+    struct rdy_runtime *runtime;
+    int left;
+};
+
+static inline int poll_counts_turns(struct rdy_task *task, void *self)
+{
+    struct turns *turns = ((struct test_task *)self)->test;
+
+    rdy_task_defer(task);
+    if (--turns->left > 0)
+        return RDY_PENDING;
+    rdy_runtime_stop(turns->runtime);
+    return 0;
+}
+
+/* Lets the driver have a few turns; tasks that wait go on waiting. */
+static inline void take_turns(struct rdy_runtime *runtime, int count)
+{
+    struct turns turns = {.runtime = runtime, .left = count};
+
+    (void)spawn_test(runtime, poll_counts_turns, NULL, &turns);
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+}
+
+/* Ends a call that waits, as a task that loses interest would. */
+static inline void call_give_up(struct call *call)
+{
+    take_turns(call->runtime, 3);
+    assert_int_equal(call->result, RDY_PENDING);
+    assert_int_equal(rdy_task_abort(call->runtime, call->id), 0);
+}
+
+/* A byte of a stream whose every position can be told from its neighbours. */
+static inline unsigned char pattern_at(uint64_t position)
+{
+    return (unsigned char)(position * 31 + position / 251);
+}
+
+static inline void pattern_fill(unsigned char *bytes, size_t count, uint64_t position)
+{
+    for (size_t i = 0; i < count; i++)
+        bytes[i] = pattern_at(position + i);
+}
+
+/* True if the bytes are those of the pattern from @position on. */
+static inline bool pattern_holds(const unsigned char *bytes, size_t count, uint64_t position)
+{
+    for (size_t i = 0; i < count; i++)
+        if (bytes[i] != pattern_at(position + i))
+            return false;
+    return true;
+}
+
+/* Lets a plain descriptor say -EAGAIN instead of waiting. */
+static inline void unblock(int fd)
+{
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+/* Closes with a reset instead of an end. */
+static inline void reset(int fd)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+    assert_int_equal(close(fd), 0);
+}
+
+#endif

@@ -16,6 +16,7 @@
 #include <rdy/net.h>
 #include <rdy/pipe.h>
 #include <rdy/process.h>
+#include <rdy/reader.h>
 #include <rdy/ready.h>
 #include <rdy/registration.h>
 #include <rdy/resolve.h>

@@ -25,6 +25,7 @@
 #include <rdy/shutdown.h>
 #include <rdy/signal.h>
 #include <rdy/socket.h>
+#include <rdy/split.h>
 #include <rdy/stream_io.h>
 #include <rdy/task.h>
 #include <rdy/timer.h>

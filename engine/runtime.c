@@ -15,6 +15,7 @@
 
 #include <rdy/shutdown.h>
 
+#include "engine/copy_pool.h"
 #include "engine/driver.h"
 #include "engine/sys.h"
 
@@ -296,6 +297,8 @@ void rdy_runtime_end_tasks(struct rdy_runtime *runtime)
     rdy_runtime_current = runtime;
     rdy_task_shut_arrivals(runtime);
     rdy_task_end_all(runtime);
+    rdy_copy_pool_free(runtime->copy_pool);
+    runtime->copy_pool = NULL;
     rdy_runtime_current = outer;
     rdy_assert(rdy_runtime_tasks_live(runtime) == 0);
 }

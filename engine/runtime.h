@@ -16,6 +16,7 @@
 #include "engine/wheel.h"
 
 struct rdy_arrival;
+struct rdy_copy_pool;
 
 struct rdy_runtime_shared {
     struct rdy_aptr inbox;         /* tasks woken by other threads: a stack through rdy_task.next */
@@ -66,6 +67,7 @@ struct rdy_runtime {
     struct rdy_runtime_counts count;
     void *context;
     struct rdy_runtime_end shutdown;
+    struct rdy_copy_pool *copy_pool; /* of its copies; NULL before the first */
     struct rdy_wheel wheel;
     struct rdy_poll_time poll_time; /* if it is timed */
     struct rdy_runtime_shared shared __attribute__((aligned(RDY_CACHE_LINE)));

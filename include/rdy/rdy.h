@@ -7,6 +7,7 @@
 #include <rdy/base.h>
 #include <rdy/blocking.h>
 #include <rdy/connector.h>
+#include <rdy/copy.h>
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
 #include <rdy/endpoint.h>

@@ -20,15 +20,22 @@
 
 #include <cmocka.h>
 
+#include <rdy/copy.h>
+
 #include "engine/atomic.h"
 #include "engine/sys.h"
 #include "tests/support/pair.h"
 #include "tests/support/stress.h"
 
-#define ROUNDS STRESS_ROUNDS(40000, 4000)
+#define READ_ROUNDS   STRESS_ROUNDS(40000, 4000)
+#define SPLICE_ROUNDS STRESS_ROUNDS(1000, 300)
 
 struct scene {
     struct pair pair;
+    struct rdy_copy copy;
+    struct rdy_stream sink;
+    int drain; /* the other end of the sink */
+    int rounds;
     struct rdy_a64 sent;
     struct rdy_a64 received;
     int turns_left;
@@ -64,7 +71,7 @@ static void *run_sender(void *arg)
     uint64_t random = 20;
 
     stress_pin(true);
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < scene->rounds; round++) {
         for (uint64_t i = stress_random(&random) % 3; i > 0; i--)
             send_piece(scene, &random, 0);
         send_piece(scene, &random, MSG_OOB);
@@ -117,7 +124,63 @@ static int poll_reads_late(struct rdy_task *task, void *self)
     return 0;
 }
 
-static void read_rounds(void **state, rdy_poll_fn *reader)
+/*
+ * The same by splice(2), which stops at a mark and says EAGAIN however much is behind it. Looking
+ * at the driver before each poll, or not.
+ */
+static int copy_once(struct scene *scene, struct rdy_task *task)
+{
+    static char buf[4096];
+    int rc = rdy_copy_poll(&scene->copy, task);
+
+    while (recv(scene->drain, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+        ;
+    rdy_a64_store_release(&scene->received, rdy_copy_bytes(&scene->copy));
+    return rc;
+}
+
+static int poll_splices_to_the_end(struct rdy_task *task, void *self)
+{
+    return copy_once(((struct test_task *)self)->test, task);
+}
+
+static int poll_splices_late(struct rdy_task *task, void *self)
+{
+    struct test_task *my = self;
+    struct scene *scene = my->test;
+    int rc;
+
+    RDY_BEGIN(&my->co);
+    for (;;) {
+        for (scene->turns_left = 3; scene->turns_left > 0; scene->turns_left--)
+            RDY_YIELD(&my->co, task);
+        rc = copy_once(scene, task);
+        if (rc != RDY_PENDING)
+            return rc;
+    }
+    RDY_END(&my->co);
+    return 0;
+}
+
+static void sink_open(struct scene *scene)
+{
+    struct rdy_copy_opts opts = {.size = sizeof(opts), .is_splice = true};
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(rdy_stream_from_fd(&scene->sink, scene->pair.runtime, fds[0]), 0);
+    scene->drain = fds[1];
+    assert_int_equal(rdy_copy_open(&scene->copy, &scene->pair.server, &scene->sink, &opts), 0);
+}
+
+static void sink_close(struct scene *scene)
+{
+    rdy_copy_close(&scene->copy);
+    rdy_stream_close(&scene->sink);
+    assert_int_equal(close(scene->drain), 0);
+}
+
+static void run_rounds(void **state, rdy_poll_fn *reader, int rounds)
 {
     static struct scene scene;
     struct rdy_driver_stats stats;
@@ -125,11 +188,12 @@ static void read_rounds(void **state, rdy_poll_fn *reader)
     cpu_set_t cpus;
     int one = 1;
 
-    scene = (struct scene){0};
+    scene = (struct scene){.rounds = rounds};
     stress_watch();
     assert_int_equal(sched_getaffinity(0, sizeof(cpus), &cpus), 0);
     pair_open(&scene.pair, state);
     pair_accept(&scene.pair);
+    sink_open(&scene);
     assert_int_equal(setsockopt(scene.pair.server.fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one)),
                      0);
     /* Or the sender would wait for acknowledgements instead of racing. */
@@ -143,21 +207,32 @@ static void read_rounds(void **state, rdy_poll_fn *reader)
     assert_int_equal(pthread_join(sender, NULL), 0);
     assert_int_equal(rdy_a64_load_relaxed(&scene.received), rdy_a64_load_relaxed(&scene.sent));
     stats = driver_stats(scene.pair.runtime);
-    print_message("%d rounds, %llu bytes, %llu events\n", ROUNDS,
+    print_message("%d rounds, %llu bytes, %llu events\n", rounds,
                   (unsigned long long)rdy_a64_load_relaxed(&scene.sent),
                   (unsigned long long)stats.ready_events);
     assert_int_equal(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+    sink_close(&scene);
     pair_close(&scene.pair);
 }
 
 static void urgent_marks_never_hide_what_is_behind_them(void **state)
 {
-    read_rounds(state, poll_reads_to_the_end);
+    run_rounds(state, poll_reads_to_the_end, READ_ROUNDS);
 }
 
 static void urgent_marks_seen_one_wake_up_at_a_time_hide_nothing(void **state)
 {
-    read_rounds(state, poll_reads_late);
+    run_rounds(state, poll_reads_late, READ_ROUNDS);
+}
+
+static void urgent_marks_never_stop_a_splice(void **state)
+{
+    run_rounds(state, poll_splices_to_the_end, SPLICE_ROUNDS);
+}
+
+static void urgent_marks_seen_one_wake_up_at_a_time_stop_no_splice(void **state)
+{
+    run_rounds(state, poll_splices_late, SPLICE_ROUNDS);
 }
 
 int main(void)
@@ -165,6 +240,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_BOTH(urgent_marks_never_hide_what_is_behind_them),
         ON_BOTH(urgent_marks_seen_one_wake_up_at_a_time_hide_nothing),
+        ON_BOTH(urgent_marks_never_stop_a_splice),
+        ON_BOTH(urgent_marks_seen_one_wake_up_at_a_time_stop_no_splice),
     };
 
     return cmocka_run_group_tests_name("urgent", tests, NULL, NULL);

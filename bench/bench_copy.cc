@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Joining two connections: what a chunk costs on its way through, from the driver's turn to the
+ * last byte written, beside a hand-written epoll loop that reads and writes.
+ *
+ * One thread plays it all. A chunk is put into the client's socket and taken out of the server's by
+ * plain calls, untimed; timed is what a proxy does between. What counts is processor time: loopback
+ * delivers within the sender's call, so nothing is waited for.
+ */
+#include "bench/support.h"
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <memory>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace
+{
+
+constexpr size_t kBufferLen = 65536;
+constexpr int kTurnsMax = 10000;
+
+// Nanoseconds that this thread has run.
+uint64_t cpu_ns()
+{
+    timespec now = {};
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// A TCP connection over loopback; both ends nonblocking, without Nagle's delay.
+class Connection
+{
+  public:
+    Connection()
+    {
+        sockaddr_in address = {};
+        socklen_t len = sizeof(address);
+        const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        bind(listener, reinterpret_cast<sockaddr *>(&address), sizeof(address));
+        listen(listener, 1);
+        getsockname(listener, reinterpret_cast<sockaddr *>(&address), &len);
+        outside_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        connect(outside_, reinterpret_cast<sockaddr *>(&address), len);
+        inside_ = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        close(listener);
+        for (int fd : {outside_, inside_}) {
+            const int one = 1;
+
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        }
+        fcntl(outside_, F_SETFL, O_NONBLOCK);
+    }
+    ~Connection()
+    {
+        close(outside_);
+        if (inside_ >= 0)
+            close(inside_);
+    }
+    Connection(const Connection &) = delete;
+    Connection &operator=(const Connection &) = delete;
+
+    bool is_open() const
+    {
+        return outside_ >= 0 && inside_ >= 0;
+    }
+    int outside() const
+    {
+        return outside_;
+    }
+    int inside() const
+    {
+        return inside_;
+    }
+    // Whoever takes it closes it.
+    int take_inside()
+    {
+        const int fd = inside_;
+
+        inside_ = -1;
+        return fd;
+    }
+
+  private:
+    int outside_ = -1;
+    int inside_ = -1;
+};
+
+// One way of carrying. carry() returns when `total` bytes have been written, or what went wrong.
+class Side
+{
+  public:
+    virtual ~Side() = default;
+    virtual const char *carry(uint64_t total) = 0;
+};
+
+class Raw : public Side
+{
+  public:
+    Raw(const Connection &from, const Connection &to)
+        : from_(from.inside()), to_(to.inside()), epoll_fd_(epoll_create1(EPOLL_CLOEXEC))
+    {
+        epoll_event event = {};
+
+        event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+        event.data.fd = from_;
+        epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, from_, &event);
+        event.data.fd = to_;
+        epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, to_, &event);
+    }
+    ~Raw() override
+    {
+        close(epoll_fd_);
+    }
+    const char *carry(uint64_t total) override
+    {
+        for (int turn = 0; turn < kTurnsMax; turn++) {
+            epoll_event events[16];
+            const int count = epoll_wait(epoll_fd_, events, 16, -1);
+
+            for (int i = 0; i < count; i++)
+                if (events[i].data.fd == from_ && !copy())
+                    return "a raw write was short";
+            if (written_ >= total)
+                return nullptr;
+        }
+        return "the bytes did not come";
+    }
+
+  private:
+    // Reads until a read is short, as the engine does.
+    bool copy()
+    {
+        for (;;) {
+            const ssize_t got = recv(from_, buffer_, sizeof(buffer_), 0);
+
+            if (got <= 0)
+                return got < 0 && errno == EAGAIN;
+            if (send(to_, buffer_, static_cast<size_t>(got), MSG_NOSIGNAL) != got)
+                return false;
+            written_ += static_cast<uint64_t>(got);
+            if (static_cast<size_t>(got) < sizeof(buffer_))
+                return true;
+        }
+    }
+
+    int from_;
+    int to_;
+    int epoll_fd_;
+    uint64_t written_ = 0;
+    char buffer_[kBufferLen];
+};
+
+class Engine : public Side
+{
+  public:
+    Engine(Connection &from, Connection &to, int64_t backend, bool is_splice)
+    {
+        rdy_runtime_opts opts = {};
+        rdy_copy_opts copy_opts = {};
+        rdy_task_spec spec = {};
+        void *self = nullptr;
+
+        opts.size = sizeof(opts);
+        opts.driver.size = sizeof(opts.driver);
+        opts.driver.backend = static_cast<enum rdy_backend_kind>(backend);
+        copy_opts.size = sizeof(copy_opts);
+        copy_opts.is_splice = is_splice;
+        a_.fd = -1;
+        b_.fd = -1;
+        if (rdy_runtime_open(&runtime_, &opts) != 0 ||
+            rdy_stream_from_fd(&a_, runtime_, from.take_inside()) != 0 ||
+            rdy_stream_from_fd(&b_, runtime_, to.take_inside()) != 0 ||
+            rdy_copy_both_open(&both_, &a_, &b_, &copy_opts) != 0)
+            return;
+        spec.poll = poll;
+        spec.self_size = sizeof(Engine *);
+        is_open_ = rdy_spawn(runtime_, &spec, &self, &task_) == 0;
+        if (is_open_)
+            memcpy(self, &static_cast<const void *const &>(this), sizeof(this));
+    }
+    ~Engine() override
+    {
+        if (is_open_)
+            rdy_task_abort(runtime_, task_);
+        rdy_copy_both_close(&both_);
+        rdy_stream_close(&a_);
+        rdy_stream_close(&b_);
+        rdy_runtime_close(runtime_);
+    }
+    const char *carry(uint64_t total) override
+    {
+        total_ = total;
+        if (!is_open_)
+            return "the engine could not be opened";
+        if (rdy_runtime_run(runtime_) != 0 || rdy_copy_bytes(&both_.a_to_b) < total)
+            return "the bytes did not come";
+        return nullptr;
+    }
+
+  private:
+    static int poll(rdy_task *task, void *self)
+    {
+        Engine *engine;
+        int rc;
+
+        memcpy(&engine, self, sizeof(engine));
+        rc = rdy_copy_both_poll(&engine->both_, task);
+        if (rc != RDY_PENDING || rdy_copy_bytes(&engine->both_.a_to_b) >= engine->total_)
+            rdy_runtime_stop(engine->runtime_);
+        return rc;
+    }
+
+    rdy_runtime *runtime_ = nullptr;
+    rdy_stream a_ = {};
+    rdy_stream b_ = {};
+    rdy_copy_both both_ = {};
+    rdy_task_id task_ = {};
+    uint64_t total_ = 0;
+    bool is_open_ = false;
+};
+
+bool take_all(int fd, uint64_t count)
+{
+    static char bytes[kBufferLen];
+
+    while (count > 0) {
+        const ssize_t got = recv(fd, bytes, sizeof(bytes), 0);
+
+        if (got < 0 && errno == EAGAIN)
+            continue; // acknowledged, and on its way through loopback
+        if (got <= 0)
+            return false;
+        count -= static_cast<uint64_t>(got);
+    }
+    return true;
+}
+
+void copy(benchmark::State &state)
+{
+    static const char chunk[1 << 20] = {};
+    const rdy_bench::Pinned pinned(0);
+    const size_t len = static_cast<size_t>(state.range(1));
+    Connection client;
+    Connection server;
+    std::unique_ptr<Side> side;
+    uint64_t total = 0;
+
+    if (!client.is_open() || !server.is_open()) {
+        state.SkipWithError("too few descriptors");
+        return;
+    }
+    if (state.range(0) == rdy_bench::kRaw)
+        side = std::make_unique<Raw>(client, server);
+    else
+        side = std::make_unique<Engine>(client, server, state.range(0), state.range(2) != 0);
+    for (auto _ : state) {
+        const bool is_sent = send(client.outside(), chunk, len, 0) == static_cast<ssize_t>(len);
+        const uint64_t start_ns = cpu_ns();
+        const char *why = is_sent ? side->carry(total += len) : "a chunk did not fit";
+
+        state.SetIterationTime(static_cast<double>(cpu_ns() - start_ns) / 1e9);
+        if (!why && !take_all(server.outside(), len))
+            why = "the server's end failed";
+        if (why) {
+            state.SkipWithError(why);
+            return;
+        }
+    }
+    state.SetLabel(state.range(0) == rdy_bench::kRaw     ? "read and write"
+                   : state.range(0) == rdy_bench::kUring ? "io_uring"
+                                                         : "epoll");
+    rdy_bench::each(state, 1);
+}
+BENCHMARK(copy)
+    ->ArgNames({"backend", "bytes", "splice"})
+    ->ArgsProduct({{rdy_bench::kRaw}, {64, 65536}, {0}})
+    ->ArgsProduct({{rdy_bench::kUring, rdy_bench::kEpoll}, {64, 65536}, {0, 1}})
+    ->UseManualTime();
+
+#define COPY_GOALS(n)                                                                              \
+    const rdy_bench::AddGoal uring_##n("copy of " #n " B: io_uring / raw epoll",                   \
+                                       "copy/backend:1/bytes:" #n "/splice:0",                     \
+                                       "copy/backend:0/bytes:" #n "/splice:0", 0);                 \
+    const rdy_bench::AddGoal epoll_##n("copy of " #n " B: epoll / raw epoll",                      \
+                                       "copy/backend:2/bytes:" #n "/splice:0",                     \
+                                       "copy/backend:0/bytes:" #n "/splice:0", 0);                 \
+    const rdy_bench::AddGoal uring_splice_##n("copy of " #n " B: io_uring, spliced / raw epoll",   \
+                                              "copy/backend:1/bytes:" #n "/splice:1",              \
+                                              "copy/backend:0/bytes:" #n "/splice:0", 0);          \
+    const rdy_bench::AddGoal epoll_splice_##n("copy of " #n " B: epoll, spliced / raw epoll",      \
+                                              "copy/backend:2/bytes:" #n "/splice:1",              \
+                                              "copy/backend:0/bytes:" #n "/splice:0", 0)
+
+COPY_GOALS(64);
+COPY_GOALS(65536);
+
+} // namespace

@@ -9,6 +9,8 @@
  * block is caught by the driver: it unparks after its push, and an unpark ends the next blocking
  * turn as well as the present one. A shutdown is looked for at the begin of each round.
  */
+#include <rdy/embed.h>
+
 #include "engine/runtime.h"
 
 #include <stdlib.h>
@@ -155,11 +157,24 @@ static void runtime_fire_timers(struct rdy_runtime *runtime)
     }
 }
 
-static int runtime_turn(struct rdy_runtime *runtime)
+/* What the caller allows, if the runtime itself has no reason to look earlier. */
+static int64_t runtime_wait_ns(struct rdy_runtime *runtime, int64_t timeout_ns)
+{
+    int64_t own_ns;
+
+    if (timeout_ns == 0)
+        return 0;
+    own_ns = runtime_timeout_ns(runtime);
+    if (own_ns < 0)
+        return timeout_ns;
+    return timeout_ns < 0 || own_ns < timeout_ns ? own_ns : timeout_ns;
+}
+
+static int runtime_turn_driver(struct rdy_runtime *runtime, int64_t timeout_ns)
 {
     const struct rdy_a64 *parks = &runtime->driver->count.parks;
     uint64_t parks_before = rdy_a64_load_relaxed(parks);
-    int rc = rdy_driver_turn(runtime->driver, runtime_timeout_ns(runtime));
+    int rc = rdy_driver_turn(runtime->driver, runtime_wait_ns(runtime, timeout_ns));
 
     runtime->has_parked = rdy_a64_load_relaxed(parks) != parks_before;
     runtime->polls_at_turn = rdy_a64_load_relaxed(&runtime->count.task_polls);
@@ -216,12 +231,14 @@ static bool runtime_shuts(struct rdy_runtime *runtime)
     return rdy_shutdown_step(runtime);
 }
 
-/* Polls until the queue is empty, or it is time to look at the driver. */
-static void runtime_poll_tasks(struct rdy_runtime *runtime)
+/* Polls until the queue is empty, or it is time to look at the driver. True if one was polled. */
+static bool runtime_poll_tasks(struct rdy_runtime *runtime)
 {
+    uint32_t polls;
+
     if (rdy_unlikely(runtime->is_timed))
         rdy_poll_time_begin(runtime);
-    for (uint32_t polls = 0; polls < runtime->event_interval; polls++) {
+    for (polls = 0; polls < runtime->event_interval; polls++) {
         struct rdy_task *task = rdy_task_next(runtime);
 
         if (!task)
@@ -232,53 +249,143 @@ static void runtime_poll_tasks(struct rdy_runtime *runtime)
         rdy_a64_load_relaxed(&runtime->count.task_polls) == runtime->polls_at_turn)
         rdy_a64_bump(&runtime->count.noop_parks, 1);
     runtime->has_parked = false;
+    return polls > 0;
 }
 
-static int runtime_loop(struct rdy_runtime *runtime)
+/*
+ * One round: RDY_TURN_IDLE (or more to do, for all that was looked at), RDY_TURN_STOPPED, -errno.
+ * @is_run: another one follows, but being out of tasks is a reason to stop. Without, whoever asked
+ * for the round waits for what the tasks may have done in it.
+ */
+static int runtime_round(struct rdy_runtime *runtime, int64_t timeout_ns, bool is_run)
 {
-    while (!runtime_is_stopped(runtime)) {
-        int rc;
+    rdy_debug(runtime->is_inside && rdy_runtime_current == runtime);
+    if (runtime_is_stopped(runtime) || runtime_shuts(runtime))
+        return RDY_TURN_STOPPED;
+    rdy_task_drain_inbox(runtime);
+    /* Half of the polls at most: a flood of them leaves the rest to those that live. */
+    (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
+    if (runtime_poll_tasks(runtime) && !is_run)
+        timeout_ns = 0;
+    if (runtime_is_stopped(runtime))
+        return RDY_TURN_STOPPED;
+    if ((is_run || runtime->shutdown.has_begun) && runtime_is_done(runtime))
+        return RDY_TURN_STOPPED;
+    return runtime_turn_driver(runtime, timeout_ns);
+}
 
-        if (runtime_shuts(runtime))
-            break;
-        rdy_task_drain_inbox(runtime);
-        /* Half of the polls at most: a flood of them leaves the rest to those that live. */
-        (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
-        runtime_poll_tasks(runtime);
-        if (runtime_is_done(runtime) || runtime_is_stopped(runtime))
-            break;
-        rc = runtime_turn(runtime);
-        if (rc < 0)
-            return rc;
-    }
+/* The end of a run, or of a turn that was stopped, whose answer cannot say that more can run. */
+static void runtime_halt(struct rdy_runtime *runtime)
+{
     if (runtime->shutdown.has_begun && runtime_is_done(runtime))
         runtime->is_closing = true;
     runtime_let_go(runtime);
     rdy_a32_store_relaxed(&runtime->shared.is_stopping, 0);
+    if (runtime->driver->is_embedded && rdy_runtime_timeout_ns(runtime) == 0)
+        rdy_driver_unpark(runtime->driver);
+}
+
+/* 0 with the runtime that was running before, or -errno with nothing changed. */
+static int runtime_enter(struct rdy_runtime *runtime, struct rdy_runtime **outer)
+{
+    rdy_assert(!runtime->polled && rdy_runtime_current != runtime);
+    if (!rdy_driver_is_own_thread(runtime->driver)) {
+        /* The driver knows why: another thread, or the child of a fork. */
+        int rc = rdy_driver_turn(runtime->driver, 0);
+
+        return rc < 0 ? rc : -EPERM;
+    }
+    rdy_assert(!runtime->is_inside);
+    *outer = rdy_runtime_current;
+    rdy_runtime_current = runtime;
+    runtime->is_inside = true;
+    runtime->is_now_known = false;
+    if (runtime->is_timed)
+        rdy_driver_count_busy(runtime->driver, false);
     return 0;
+}
+
+static void runtime_leave(struct rdy_runtime *runtime, struct rdy_runtime *outer)
+{
+    rdy_assert(runtime->is_inside && rdy_runtime_current == runtime);
+    if (runtime->is_timed)
+        rdy_driver_count_busy(runtime->driver, true);
+    runtime->is_inside = false;
+    runtime->is_now_known = false;
+    rdy_runtime_current = outer;
 }
 
 int rdy_runtime_run(struct rdy_runtime *runtime)
 {
-    struct rdy_runtime *outer = rdy_runtime_current;
-    int rc;
+    struct rdy_runtime *outer;
+    int rc = runtime_enter(runtime, &outer);
 
-    rdy_assert(!runtime->polled && outer != runtime);
-    if (!rdy_driver_is_own_thread(runtime->driver)) {
-        /* The driver knows why: another thread, or the child of a fork. */
-        rc = rdy_driver_turn(runtime->driver, 0);
-        return rc < 0 ? rc : -EPERM;
-    }
-    rdy_runtime_current = runtime;
-    runtime->is_now_known = false;
+    if (rc < 0)
+        return rc;
     runtime->has_parked = false;
-    if (runtime->is_timed)
-        rdy_driver_count_busy(runtime->driver, false);
-    rc = runtime_loop(runtime);
-    if (runtime->is_timed)
-        rdy_driver_count_busy(runtime->driver, true);
-    rdy_runtime_current = outer;
+    do {
+        rc = runtime_round(runtime, -1, true);
+    } while (rc == 0);
+    if (rc > 0)
+        runtime_halt(runtime);
+    runtime_leave(runtime, outer);
+    return rc < 0 ? rc : 0;
+}
+
+/* --- inside another loop --- */
+
+/* It was not heard of, its deadline has moved or passed, or no task is left. */
+static bool runtime_has_to_shut(const struct rdy_runtime *runtime)
+{
+    const struct rdy_runtime_end *end = &runtime->shutdown;
+
+    if (rdy_likely(!rdy_runtime_is_shutting_down(runtime)) || runtime->is_closing)
+        return false;
+    return !end->has_begun || end->is_overdue || runtime_is_done(runtime) ||
+           rdy_a64_load_relaxed(&runtime->shared.shutdown_by_ns) != end->by_ns;
+}
+
+/*
+ * Also what other threads have left. Whoever was first to leave it unparked the driver, but if that
+ * was before the turn ended, the turn has taken the signal back: so this is asked after each turn.
+ * The end of the turn and the unpark swap one word: what came before us there is seen here.
+ */
+int64_t rdy_runtime_timeout_ns(struct rdy_runtime *runtime)
+{
+    rdy_debug(rdy_driver_is_own_thread(runtime->driver));
+    if (runtime_is_stopped(runtime) || runtime_has_to_shut(runtime))
+        return 0;
+    return runtime_timeout_ns(runtime);
+}
+
+int rdy_runtime_turn(struct rdy_runtime *runtime, int64_t timeout_ns)
+{
+    struct rdy_runtime *outer;
+    int rc = runtime_enter(runtime, &outer);
+
+    if (rc < 0)
+        return rc;
+    rc = runtime_round(runtime, timeout_ns, false);
+    if (rc == RDY_TURN_IDLE && runtime_is_stopped(runtime))
+        rc = RDY_TURN_STOPPED;
+    if (rc == RDY_TURN_STOPPED)
+        runtime_halt(runtime);
+    else if (rc == RDY_TURN_IDLE && rdy_runtime_timeout_ns(runtime) == 0)
+        rc = RDY_TURN_MORE;
+    runtime_leave(runtime, outer);
     return rc;
+}
+
+int rdy_runtime_fd(const struct rdy_runtime *runtime)
+{
+    return rdy_driver_fd(runtime->driver);
+}
+
+/* Within a run or a turn there is no need: its round, or its answer, covers all that it did. */
+void rdy_runtime_call_again(struct rdy_runtime *runtime)
+{
+    if (runtime->driver->is_embedded && !runtime->is_inside)
+        rdy_driver_unpark(runtime->driver);
 }
 
 void rdy_runtime_stop(struct rdy_runtime *runtime)

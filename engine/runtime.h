@@ -57,7 +57,8 @@ struct rdy_runtime {
     uint32_t arrivals_max;
     bool is_lasting;   /* being out of tasks does not end a run: an engine's worker */
     bool is_closing;   /* no task begins any more */
-    bool is_now_known; /* now_ns was read since the last turn */
+    bool is_inside;    /* in a run or a turn, which will come to whatever is done meanwhile */
+    bool is_now_known; /* now_ns was read since the last turn; never outside of a run or a turn */
     bool is_clock_paused;
     bool is_timed;
     bool has_parked;        /* in the last turn; what comes tells whether it was for nothing */
@@ -87,6 +88,12 @@ static inline uint64_t rdy_runtime_tasks_live(const struct rdy_runtime *runtime)
 
     return rdy_flow_inside(&live);
 }
+
+/*
+ * Something can run, or is due earlier, than who embeds us has been told: makes the descriptor
+ * readable. The runtime's own thread; what other threads do has that effect by itself.
+ */
+void rdy_runtime_call_again(struct rdy_runtime *runtime);
 
 /* The time, after a fresh look at the clock. */
 uint64_t rdy_clock_read_ns(struct rdy_runtime *runtime);

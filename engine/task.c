@@ -246,6 +246,8 @@ static inline __attribute__((always_inline)) int task_start(struct rdy_runtime *
     /* A swap, not a store: a late waker of the header's last task may be at this word now. */
     (void)rdy_a32_swap_acq_rel(&task->state, RDY_TASK_QUEUED);
     rdy_task_queue_push(&runtime->ready, task);
+    if (rdy_unlikely(!runtime->is_inside))
+        rdy_runtime_call_again(runtime);
     *started = task;
     return 0;
 }

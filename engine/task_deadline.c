@@ -20,13 +20,7 @@ static void deadline_pass(void *arg, uint64_t generation)
 
 uint64_t rdy_task_first_deadline(struct rdy_runtime *runtime, uint64_t timeout_ns)
 {
-    uint64_t now_ns;
-
-    /* Between two runs the time known is that of the last one: the task would end too early. */
-    if (rdy_runtime_current != runtime)
-        runtime->is_now_known = false;
-    now_ns = rdy_runtime_now_ns(runtime);
-    return timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+    return rdy_clock_after(rdy_runtime_now_ns(runtime), timeout_ns);
 }
 
 void rdy_task_arm_deadline(struct rdy_task *task, uint64_t deadline_ns)

@@ -10,6 +10,7 @@ void rdy_timer_arm(struct rdy_timer *timer, struct rdy_runtime *runtime, uint64_
                    const struct rdy_waker *waker)
 {
     struct rdy_wheel *wheel = &runtime->wheel;
+    uint64_t earliest_ns = wheel->earliest_ns;
 
     rdy_assert(timer->state != RDY_TIMER_ARMED || timer->runtime == runtime);
     /* The wheel's present stands still while nothing is armed. */
@@ -18,6 +19,8 @@ void rdy_timer_arm(struct rdy_timer *timer, struct rdy_runtime *runtime, uint64_
     timer->runtime = runtime;
     timer->waker = *waker;
     rdy_wheel_arm(wheel, timer, deadline_ns);
+    if (rdy_unlikely(!runtime->is_inside) && deadline_ns < earliest_ns)
+        rdy_runtime_call_again(runtime);
 }
 
 bool rdy_timer_cancel(struct rdy_timer *timer)

@@ -10,6 +10,7 @@
 #include <rdy/copy.h>
 #include <rdy/datagram.h>
 #include <rdy/driver.h>
+#include <rdy/embed.h>
 #include <rdy/endpoint.h>
 #include <rdy/engine.h>
 #include <rdy/event.h>

@@ -29,6 +29,7 @@
 #include <rdy/socket.h>
 #include <rdy/split.h>
 #include <rdy/stream_io.h>
+#include <rdy/sync.h>
 #include <rdy/task.h>
 #include <rdy/timer.h>
 #include <rdy/unix.h>

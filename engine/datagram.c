@@ -112,8 +112,17 @@ int rdy_datagram_open(struct rdy_datagram *datagram, struct rdy_runtime *runtime
     return rc;
 }
 
+static bool is_connected(int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t addr_len = sizeof(addr);
+
+    return rdy_sys_getpeername(fd, (struct sockaddr *)&addr, &addr_len) == 0;
+}
+
 int rdy_datagram_from_fd(struct rdy_datagram *datagram, struct rdy_runtime *runtime, int fd)
 {
+    uint32_t flags;
     int family = 0;
     int type = 0;
     int rc = rdy_sys_getsockopt_int(fd, SOL_SOCKET, SO_TYPE, &type);
@@ -124,7 +133,10 @@ int rdy_datagram_from_fd(struct rdy_datagram *datagram, struct rdy_runtime *runt
         return rc == -ENOTSOCK ? -EPROTOTYPE : rc;
     if (type != SOCK_DGRAM)
         return -EPROTOTYPE;
-    return datagram_register(datagram, runtime->driver, fd, family_flags(family));
+    flags = family_flags(family);
+    if ((flags & (RDY_DATAGRAM_INET | RDY_DATAGRAM_INET6)) && is_connected(fd))
+        flags |= RDY_DATAGRAM_CONNECTED;
+    return datagram_register(datagram, runtime->driver, fd, flags);
 }
 
 int rdy_datagram_pair(struct rdy_datagram *one, struct rdy_datagram *other,
@@ -181,10 +193,14 @@ int rdy_datagram_connect(struct rdy_datagram *datagram, const struct sockaddr *a
     if (datagram->fd < 0)
         return -EBADF;
     rc = rdy_sys_connect(datagram->fd, addr, addr_len);
+    if (rc < 0)
+        return rc;
+    datagram->flags &= ~RDY_DATAGRAM_CONNECTED;
+    if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6)
+        datagram->flags |= RDY_DATAGRAM_CONNECTED;
     /* That the old peer was full says nothing about the new one. */
-    if (rc == 0)
-        rdy_assume_ready(&datagram->reg, RDY_WRITABLE);
-    return rc;
+    rdy_assume_ready(&datagram->reg, RDY_WRITABLE);
+    return 0;
 }
 
 int rdy_datagram_disconnect(struct rdy_datagram *datagram)
@@ -229,6 +245,17 @@ static ssize_t datagram_give_way(struct rdy_task *task)
 {
     rdy_task_defer(task);
     return RDY_PENDING;
+}
+
+/* What was kept for the next call, which pays for it. */
+static ssize_t datagram_take_news(struct rdy_datagram *datagram, struct rdy_task *task)
+{
+    int error = (int)(datagram->flags >> RDY_DATAGRAM_NEWS_SHIFT);
+
+    rdy_assert(error > 0);
+    datagram->flags &= (1u << RDY_DATAGRAM_NEWS_SHIFT) - 1;
+    rdy_task_spend(task);
+    return -error;
 }
 
 /* The kernel refuses a Unix datagram for want of buffer exactly then. */
@@ -293,6 +320,8 @@ ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task
         return -EBADF;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (rdy_unlikely(rdy_datagram_has_news(datagram)))
+        return datagram_take_news(datagram, task);
     peer_forget(datagram);
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -388,6 +417,8 @@ ssize_t rdy_datagram_recv_message(struct rdy_datagram *datagram, struct rdy_task
         return -EBADF;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (rdy_unlikely(rdy_datagram_has_news(datagram)))
+        return datagram_take_news(datagram, task);
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         struct rdy_event event;
@@ -444,6 +475,15 @@ static void info_read_control(struct rdy_datagram_info *info, struct msghdr *msg
     }
 }
 
+void rdy_datagram_describe(struct rdy_datagram_info *info, struct msghdr *msg, size_t datagram_len)
+{
+    info->addr_len = rdy_address_len(&info->addr, msg->msg_namelen);
+    info->tos = -1;
+    info->datagram_len = datagram_len;
+    info->segment_len = 0;
+    info_read_control(info, msg);
+}
+
 static ssize_t datagram_recv_from(struct rdy_datagram *datagram, struct rdy_task *task,
                                   struct iovec iov, struct rdy_datagram_info *info, bool is_peek)
 {
@@ -465,13 +505,8 @@ static ssize_t datagram_recv_from(struct rdy_datagram *datagram, struct rdy_task
     count = rdy_datagram_recv_message(datagram, task, &msg, is_peek);
     if (count < 0)
         return count;
-    *info = (struct rdy_datagram_info){
-        .addr = addr,
-        .addr_len = rdy_address_len(&addr, msg.msg_namelen),
-        .tos = -1,
-        .datagram_len = (size_t)count,
-    };
-    info_read_control(info, &msg);
+    info->addr = addr;
+    rdy_datagram_describe(info, &msg, (size_t)count);
     return stored_len(count, buf_len);
 }
 

@@ -8,9 +8,27 @@
 #include "engine/base.h"
 
 /* rdy_datagram.flags: the address family, none of these for another one. */
-#define RDY_DATAGRAM_INET  0x1u
-#define RDY_DATAGRAM_INET6 0x2u
-#define RDY_DATAGRAM_UNIX  0x4u
+#define RDY_DATAGRAM_INET      0x1u
+#define RDY_DATAGRAM_INET6     0x2u
+#define RDY_DATAGRAM_UNIX      0x4u
+#define RDY_DATAGRAM_CONNECTED 0x8u /* an IPv4 or IPv6 socket with a peer */
+/* Above these the errno of news that the network had when no call could answer it. */
+#define RDY_DATAGRAM_NEWS_SHIFT 16
+
+static inline bool rdy_datagram_has_news(const struct rdy_datagram *datagram)
+{
+    return (datagram->flags >> RDY_DATAGRAM_NEWS_SHIFT) != 0;
+}
+
+/* The next call on the socket answers @error. */
+static inline void rdy_datagram_keep_news(struct rdy_datagram *datagram, int error)
+{
+    rdy_assert(error < 0 && !rdy_datagram_has_news(datagram));
+    datagram->flags |= (uint32_t)-error << RDY_DATAGRAM_NEWS_SHIFT;
+}
+
+/* All but the address itself, which is in place: @msg as recvmsg(2) left it. */
+void rdy_datagram_describe(struct rdy_datagram_info *info, struct msghdr *msg, size_t datagram_len);
 
 /* Sends one message as a poll: the answer of any of the poll_send calls. */
 ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task *task,

@@ -177,4 +177,17 @@ static inline int rdy_task_pay_error(struct rdy_task *task, int rc)
     return rc;
 }
 
+/* How many operations the polled task may still complete. */
+static inline uint32_t rdy_task_budget_left(const struct rdy_task *task)
+{
+    return task->runtime->budget_left;
+}
+
+/* Several answers at once: not more than are left. */
+static inline void rdy_task_spend_many(struct rdy_task *task, uint32_t count)
+{
+    rdy_assert(count <= task->runtime->budget_left);
+    task->runtime->budget_left -= count;
+}
+
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* An echo server, one task a connection. Try it with: nc 127.0.0.1 7777 */
-#include <arpa/inet.h>
-#include <stdlib.h>
+#include <err.h>
+#include <string.h>
 
 #include <rdy/rdy.h>
 
 struct session {
-    struct rdy_stream stream; /* first: rdy_serve() puts the connection here, and closes it */
+    struct rdy_stream stream; /* first: the connection, which is closed when the task ends */
     struct rdy_co co;
     ssize_t n;
     size_t done;
@@ -31,18 +31,9 @@ static int session_poll(struct rdy_task *task, void *self)
 
 int main(int argc, char **argv)
 {
-    static const struct rdy_task_spec session = {.poll = session_poll,
-                                                 .self_size = sizeof(struct session)};
-    const char *port = argc > 1 ? argv[1] : "7777";
-    struct sockaddr_in addr = {.sin_family = AF_INET,
-                               .sin_port = htons((uint16_t)strtoul(port, NULL, 10))};
-    struct rdy_runtime *runtime = NULL;
-    struct rdy_listener listener;
+    const struct rdy_task_spec spec = {.poll = session_poll, .self_size = sizeof(struct session)};
+    const char *address = argc > 1 ? argv[1] : "127.0.0.1:7777";
+    int rc = rdy_serve_forever(address, &spec);
 
-    if (rdy_runtime_open(&runtime, NULL) < 0 ||
-        rdy_listener_open(&listener, runtime, (struct sockaddr *)&addr, sizeof(addr), NULL) < 0 ||
-        rdy_serve(runtime, &listener, &session, NULL) < 0 || rdy_runtime_run(runtime) < 0)
-        return 1;
-    rdy_runtime_close(runtime);
-    return 0;
+    errx(2, "%s: %s", address, strerror(-rc));
 }

@@ -366,7 +366,9 @@ static void park_that_was_ended_for_nothing_is_a_noop(void **state)
     assert_int_equal(pthread_join(thread, NULL), 0);
 
     metrics = metrics_of(runtime);
-    assert_int_equal(metrics.noop_count, 1);
+    /* A wait that the kernel cuts short is for nothing, too; the stop may come before the next. */
+    assert_true(metrics.noop_count >= 1);
+    assert_in_range(metrics.noop_count, metrics.park_count - 1, metrics.park_count);
     assert_int_equal(metrics.park_unpark_count, 2 * metrics.park_count);
 }
 

@@ -79,25 +79,64 @@ static int poll_echoes(struct rdy_task *task, void *self)
     return 0;
 }
 
+/* A Unix socket gets a name that the kernel makes up. Its queue is short: senders wait. */
+static struct address bind_any(struct ends *ends, struct rdy_datagram *datagram, int family)
+{
+    struct address any = {.storage.ss_family = AF_UNIX, .len = sizeof(sa_family_t)};
+
+    if (family != AF_UNIX)
+        return bind_loopback(ends, datagram, family);
+    assert_int_equal(rdy_datagram_open(datagram, ends->runtime, AF_UNIX, NULL), 0);
+    assert_int_equal(rdy_datagram_bind(datagram, sockaddr_of(&any), any.len), 0);
+    return local_address(datagram);
+}
+
 static void two_tasks_share_a_socket_one_sends_and_one_receives(void **state)
 {
+    static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
     static struct ends ends;
-    struct half sender = {.ends = &ends};
-    struct half receiver = {.ends = &ends};
-    struct half echo = {.ends = &ends};
 
-    ends_open(&ends, state);
-    (void)bind_loopback(&ends, &ends.one, AF_INET);
-    ends.to = bind_loopback(&ends, &ends.other, AF_INET);
-    (void)spawn_test(ends.runtime, poll_receives, NULL, &receiver);
-    (void)spawn_test(ends.runtime, poll_echoes, NULL, &echo);
-    (void)spawn_test(ends.runtime, poll_sends, NULL, &sender);
+    for (int i = 0; i < 3; i++) {
+        struct half sender = {.ends = &ends};
+        struct half receiver = {.ends = &ends};
+        struct half echo = {.ends = &ends};
 
-    assert_int_equal(rdy_runtime_run(ends.runtime), 0);
+        ends_open(&ends, state);
+        (void)bind_any(&ends, &ends.one, families[i]);
+        ends.to = bind_any(&ends, &ends.other, families[i]);
+        (void)spawn_test(ends.runtime, poll_receives, NULL, &receiver);
+        (void)spawn_test(ends.runtime, poll_echoes, NULL, &echo);
+        (void)spawn_test(ends.runtime, poll_sends, NULL, &sender);
 
-    assert_int_equal(sender.done, ROUNDS);
-    assert_int_equal(receiver.done, ROUNDS);
-    ends_close(&ends);
+        assert_int_equal(rdy_runtime_run(ends.runtime), 0);
+
+        assert_int_equal(sender.done, ROUNDS);
+        assert_int_equal(receiver.done, ROUNDS);
+        ends_close(&ends);
+    }
+}
+
+/* Nor need there be another socket: what it sends to its own name, it receives. */
+static void socket_may_send_to_itself(void **state)
+{
+    static const int families[] = {AF_INET, AF_UNIX};
+    static struct ends ends;
+
+    for (int i = 0; i < 2; i++) {
+        struct half sender = {.ends = &ends};
+        struct half receiver = {.ends = &ends};
+
+        ends_open(&ends, state);
+        ends.to = bind_any(&ends, &ends.one, families[i]);
+        (void)spawn_test(ends.runtime, poll_receives, NULL, &receiver);
+        (void)spawn_test(ends.runtime, poll_sends, NULL, &sender);
+
+        assert_int_equal(rdy_runtime_run(ends.runtime), 0);
+
+        assert_int_equal(sender.done, ROUNDS);
+        assert_int_equal(receiver.done, ROUNDS);
+        ends_close(&ends);
+    }
 }
 
 struct caller {
@@ -178,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ON_BOTH(two_tasks_share_a_socket_one_sends_and_one_receives),
+        ON_BOTH(socket_may_send_to_itself),
         ON_BOTH(datagrams_from_another_thread_wake_a_runtime_that_sleeps),
         ON_BOTH(peek_without_a_buffer_tells_who_has_sent),
     };

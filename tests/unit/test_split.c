@@ -14,14 +14,22 @@ struct halves {
     size_t got;
 };
 
-static void halves_open(struct halves *halves, void **state)
+static void halves_open_kind(struct halves *halves, void **state, bool is_unix)
 {
     memset(halves, 0, sizeof(*halves));
     pair_open(&halves->pair, state);
-    pair_accept(&halves->pair);
+    if (is_unix)
+        pair_unix(&halves->pair);
+    else
+        pair_accept(&halves->pair);
     assert_int_equal(
         rdy_stream_split(&halves->pair.server, &halves->read_half, &halves->write_half), 0);
     assert_int_equal(halves->pair.server.fd, -1);
+}
+
+static void halves_open(struct halves *halves, void **state)
+{
+    halves_open_kind(halves, state, false);
 }
 
 static void halves_close(struct halves *halves)
@@ -130,14 +138,16 @@ static void closing_the_write_half_ends_the_stream_for_the_peer_only(void **stat
 {
     static struct halves halves;
 
-    halves_open(&halves, state);
-    rdy_write_half_close(&halves.write_half);
+    for (int is_unix = 0; is_unix < 2; is_unix++) {
+        halves_open_kind(&halves, state, is_unix);
+        rdy_write_half_close(&halves.write_half);
 
-    assert_null(halves.write_half.stream);
-    assert_int_equal(peer_says(&halves), 0);
-    say(halves.pair.peer, "still");
-    assert_int_equal(call_run(halves.pair.runtime, reads_half, &halves), 5);
-    halves_close(&halves);
+        assert_null(halves.write_half.stream);
+        assert_int_equal(peer_says(&halves), 0);
+        say(halves.pair.peer, "still");
+        assert_int_equal(call_run(halves.pair.runtime, reads_half, &halves), 5);
+        halves_close(&halves);
+    }
 }
 
 static void forgotten_write_half_tells_the_peer_nothing(void **state)

@@ -17,11 +17,19 @@ struct trial {
     size_t got;
 };
 
-static void trial_open(struct trial *trial, void **state)
+static void trial_open_kind(struct trial *trial, void **state, bool is_unix)
 {
     memset(trial, 0, sizeof(*trial));
     pair_open(&trial->pair, state);
-    pair_accept(&trial->pair);
+    if (is_unix)
+        pair_unix(&trial->pair);
+    else
+        pair_accept(&trial->pair);
+}
+
+static void trial_open(struct trial *trial, void **state)
+{
+    trial_open_kind(trial, state, false);
 }
 
 static ssize_t waits_readable(void *test, struct rdy_task *task)
@@ -98,36 +106,53 @@ static void try_read_believes_the_cached_readiness(void **state)
     pair_close(&trial.pair);
 }
 
-static void try_write_fills_the_socket_and_goes_on_when_the_peer_reads(void **state)
+/* Return: how many bytes went in until the socket was full. */
+static size_t fill_by_tries(struct trial *trial)
 {
     static char block[65536];
-    static struct trial trial;
-    struct call call;
     ssize_t count = 0;
     size_t sent = 0;
-    size_t drained = 0;
 
-    trial_open(&trial, state);
     for (int i = 0; i < 10000 && count != -EAGAIN; i++) {
-        count = rdy_stream_try_write(&trial.pair.server, block, sizeof(block));
+        count = rdy_stream_try_write(&trial->pair.server, block, sizeof(block));
         assert_true(count > 0 || count == -EAGAIN);
         sent += count > 0 ? (size_t)count : 0;
     }
     assert_int_equal(count, -EAGAIN);
-    assert_false(is_cached(&trial.pair.server, RDY_INTEREST_WRITE, RDY_WRITABLE));
-    call_start(&call, trial.pair.runtime, waits_writable, &trial);
-    take_turns(trial.pair.runtime, 3);
+    return sent;
+}
+
+static void fills_and_goes_on(struct trial *trial)
+{
+    size_t sent = fill_by_tries(trial);
+    size_t drained = 0;
+    struct call call;
+
+    assert_false(is_cached(&trial->pair.server, RDY_INTEREST_WRITE, RDY_WRITABLE));
+    call_start(&call, trial->pair.runtime, waits_writable, trial);
+    take_turns(trial->pair.runtime, 3);
     assert_int_equal(call.result, RDY_PENDING);
 
     while (drained < sent) {
-        ssize_t got = read(trial.pair.peer, block, sizeof(block));
+        ssize_t got = read(trial->pair.peer, trial->pair.buf, sizeof(trial->pair.buf));
 
         assert_true(got > 0);
         drained += (size_t)got;
     }
     assert_int_equal(call_finish(&call), 0);
-    assert_int_equal(rdy_stream_try_write(&trial.pair.server, block, 1), 1);
-    pair_close(&trial.pair);
+    assert_false(is_cached(&trial->pair.server, RDY_INTEREST_WRITE, RDY_WRITE_CLOSED));
+    assert_int_equal(rdy_stream_try_write(&trial->pair.server, "x", 1), 1);
+}
+
+static void try_write_fills_the_socket_and_goes_on_when_the_peer_reads(void **state)
+{
+    static struct trial trial;
+
+    for (int is_unix = 0; is_unix < 2; is_unix++) {
+        trial_open_kind(&trial, state, is_unix);
+        fills_and_goes_on(&trial);
+        pair_close(&trial.pair);
+    }
 }
 
 /* An error that the kernel tells once is handed on, and does not clear what is cached. */
@@ -241,31 +266,63 @@ static void tries_and_waits_carry_a_whole_conversation(void **state)
     struct call sender;
     struct call receiver;
 
-    trial_open(&trial, state);
-    unblock(trial.pair.peer);
-    assert_int_equal(rdy_stream_from_fd(&trial.pair.client, trial.pair.runtime, trial.pair.peer),
-                     0);
-    trial.pair.peer = -1;
-    call_start(&sender, trial.pair.runtime, sends_by_tries, &trial);
-    call_start(&receiver, trial.pair.runtime, receives_by_tries, &trial);
+    for (int is_unix = 0; is_unix < 2; is_unix++) {
+        trial_open_kind(&trial, state, is_unix);
+        unblock(trial.pair.peer);
+        assert_int_equal(
+            rdy_stream_from_fd(&trial.pair.client, trial.pair.runtime, trial.pair.peer), 0);
+        trial.pair.peer = -1;
+        call_start(&sender, trial.pair.runtime, sends_by_tries, &trial);
+        call_start(&receiver, trial.pair.runtime, receives_by_tries, &trial);
 
-    assert_int_equal(call_finish(&receiver), 0);
+        assert_int_equal(call_finish(&receiver), 0);
 
-    assert_int_equal(sender.result, 0);
-    assert_int_equal(trial.got, TALK_BYTES);
-    pair_close(&trial.pair);
+        assert_int_equal(sender.result, 0);
+        assert_int_equal(trial.got, TALK_BYTES);
+        pair_close(&trial.pair);
+    }
+}
+
+/* Whoever waits for readiness, and not for an answer, has to hear that no more will come. */
+static void end_makes_an_empty_stream_readable_and_a_full_one_writable(void **state)
+{
+    static struct trial trial;
+    struct call reader;
+    struct call writer;
+
+    for (int kind = 0; kind < 4; kind++) {
+        bool is_full = kind >= 2;
+
+        trial_open_kind(&trial, state, kind % 2 == 1);
+        (void)try_read(&trial);
+        call_start(&reader, trial.pair.runtime, waits_readable, &trial);
+        if (is_full) {
+            (void)fill_by_tries(&trial);
+            call_start(&writer, trial.pair.runtime, waits_writable, &trial);
+        }
+        take_turns(trial.pair.runtime, 3);
+        assert_int_equal(reader.result, RDY_PENDING);
+        assert_true(!is_full || writer.result == RDY_PENDING);
+        assert_int_equal(close(trial.pair.peer), 0);
+        trial.pair.peer = -1;
+
+        assert_int_equal(call_finish(&reader), 0);
+
+        if (is_full) /* with data unread at its close, the peer's end is a reset */
+            assert_int_equal(writer.result, 0);
+        assert_int_equal(try_read(&trial), is_full ? -ECONNRESET : 0);
+        assert_int_equal(call_run(trial.pair.runtime, waits_readable, &trial), 0);
+        pair_close(&trial.pair);
+    }
 }
 
 static void reset_makes_a_full_socket_writable_so_that_the_write_can_fail(void **state)
 {
-    static char block[65536];
     static struct trial trial;
     struct call call;
 
     trial_open(&trial, state);
-    for (int i = 0; i < 10000; i++)
-        if (rdy_stream_try_write(&trial.pair.server, block, sizeof(block)) == -EAGAIN)
-            break;
+    (void)fill_by_tries(&trial);
     call_start(&call, trial.pair.runtime, waits_writable, &trial);
     take_turns(trial.pair.runtime, 3);
     assert_int_equal(call.result, RDY_PENDING);
@@ -275,7 +332,7 @@ static void reset_makes_a_full_socket_writable_so_that_the_write_can_fail(void *
     assert_int_equal(call_finish(&call), 0);
 
     assert_true(is_cached(&trial.pair.server, RDY_INTEREST_WRITE, RDY_WRITE_CLOSED));
-    assert_true(rdy_stream_try_write(&trial.pair.server, block, 1) < 0);
+    assert_true(rdy_stream_try_write(&trial.pair.server, "x", 1) < 0);
     pair_close(&trial.pair);
 }
 
@@ -438,6 +495,7 @@ int main(void)
         ON_BOTH(tries_after_the_drivers_shutdown_say_so),
         ON_BOTH(readable_takes_nothing_and_stays_until_a_read_found_nothing),
         ON_BOTH(tries_and_waits_carry_a_whole_conversation),
+        ON_BOTH(end_makes_an_empty_stream_readable_and_a_full_one_writable),
         ON_BOTH(reset_makes_a_full_socket_writable_so_that_the_write_can_fail),
         ON_BOTH(end_is_seen_behind_data_that_nobody_reads),
         ON_BOTH(reader_and_two_who_wait_for_the_end_are_all_woken),

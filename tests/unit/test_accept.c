@@ -118,6 +118,53 @@ static void many_connections_come_out_of_one_event(void **state)
     pair_close(&pair);
 }
 
+/* The slot of poll_accept() is for one task; waits beside it there may be as many as one likes. */
+struct waiter {
+    struct rdy_readiness wait;
+    int polls;
+    bool has_heard;
+};
+
+static int poll_waits_beside_others(struct rdy_task *task, void *self)
+{
+    struct waiter *waiter = ((struct test_task *)self)->test;
+    struct rdy_waker waker = rdy_task_waker(task);
+    struct rdy_event event;
+    int rc = rdy_readiness_poll(&waiter->wait, &waker, &event);
+
+    waiter->polls++;
+    if (rc == RDY_PENDING)
+        return RDY_PENDING;
+    assert_int_equal(rc, 0);
+    waiter->has_heard = (rdy_event_ready(event) & RDY_READABLE) != 0;
+    return 0;
+}
+
+static void all_who_wait_for_a_listener_hear_of_one_connection(void **state)
+{
+    static struct waiter waiters[MANY];
+
+    pair_open(&pair, state);
+    accept_on(AF_INET);
+    memset(waiters, 0, sizeof(waiters));
+    for (int i = 0; i < MANY; i++) {
+        rdy_readiness_init(&waiters[i].wait, &pair.listener.reg, RDY_INTEREST_READ);
+        (void)spawn_test(pair.runtime, poll_waits_beside_others, NULL, &waiters[i]);
+    }
+    pair.result = RDY_PENDING;
+    (void)spawn_test(pair.runtime, poll_accepts, NULL, &pair);
+    let_driver_turn(&pair);
+    pair.peer = dial_family(AF_INET);
+    assert_int_equal(rdy_runtime_run(pair.runtime), 0);
+
+    assert_int_equal(pair.result, 0);
+    for (int i = 0; i < MANY; i++) {
+        assert_true(waiters[i].has_heard);
+        assert_int_equal(waiters[i].polls, 2);
+    }
+    pair_close(&pair);
+}
+
 /* The connection was in the queue of a listener that closed: its end is told, not waited for. */
 static void connection_in_the_queue_of_a_closed_listener_is_reset(void **state)
 {
@@ -177,6 +224,7 @@ int main(void)
         ON_BOTH(accepted_stream_knows_both_addresses),
         ON_BOTH(waiting_task_is_polled_once_for_a_connection),
         ON_BOTH(many_connections_come_out_of_one_event),
+        ON_BOTH(all_who_wait_for_a_listener_hear_of_one_connection),
         ON_BOTH(connection_in_the_queue_of_a_closed_listener_is_reset),
         ON_BOTH(acceptor_given_up_leaves_the_connection),
     };

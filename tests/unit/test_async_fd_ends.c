@@ -13,9 +13,12 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/un.h>
 
 #include <rdy/async_fd.h>
+#include <rdy/datagram.h>
 #include <rdy/net.h>
+#include <rdy/unix.h>
 
 #define RW    (RDY_INTEREST_READ | RDY_INTEREST_WRITE)
 #define RACES 100
@@ -307,6 +310,35 @@ static void shutdown_wakes_an_accept(void **state)
     scene_close();
 }
 
+static void no_socket_is_opened_after_the_shutdown(void **state)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_un name;
+    struct rdy_stream other = {.fd = -1};
+    struct rdy_datagram datagram = {.fd = -1};
+    socklen_t name_len = 0;
+    int before;
+
+    scene_open(state);
+    assert_int_equal(rdy_unix_address(&name, &name_len, "@rdy-test-after-shutdown"), 0);
+    assert_int_equal(rdy_driver_shutdown(driver()), 0);
+    before = descriptors_count();
+    for (int i = 0; i < 2; i++) {
+        struct sockaddr *to = i ? (struct sockaddr *)&name : (struct sockaddr *)&addr;
+        socklen_t to_len = i ? name_len : sizeof(addr);
+
+        assert_int_equal(rdy_listener_open(&listener, scene.runtime, to, to_len, NULL), -ESHUTDOWN);
+        assert_int_equal(rdy_datagram_open(&datagram, scene.runtime, to->sa_family, NULL),
+                         -ESHUTDOWN);
+    }
+    assert_int_equal(
+        rdy_stream_start_connect(&stream, scene.runtime, (struct sockaddr *)&addr, sizeof(addr)),
+        -ESHUTDOWN);
+    assert_int_equal(rdy_stream_pair(&stream, &other, scene.runtime), -ESHUTDOWN);
+    assert_int_equal(descriptors_count(), before);
+    scene_close();
+}
+
 /* --- from within a waker (io_driver) --- */
 
 static void close_when_woken(void *arg, uint64_t data)
@@ -509,6 +541,7 @@ int main(void)
         ON_BOTH(poll_racing_the_shutdown_is_woken_and_refused),
         ON_BOTH(accept_after_the_shutdown_does_not_block),
         ON_BOTH(shutdown_wakes_an_accept),
+        ON_BOTH(no_socket_is_opened_after_the_shutdown),
         ON_BOTH(waker_may_close_what_it_is_woken_for),
         ON_BOTH(descriptors_closed_by_others_leave_no_entry_behind),
         ON_BOTH(urgent_data_is_a_priority_event_and_plain_data_is_not),

@@ -245,6 +245,28 @@ static void closed_child_is_the_callers_to_wait_for(void **state)
     scene_close();
 }
 
+/* A runtime that watched it is closed; the child goes on, and another runtime takes it up. */
+static void child_can_be_watched_from_one_runtime_after_the_other(void **state)
+{
+    struct runtime_fixture *fixture = *state;
+    struct held held = fork_held(11, 0);
+
+    for (int i = 0; i < 3; i++) {
+        scene_open(state);
+        watch(held.pid);
+        assert_int_equal(ask(exits), RDY_PENDING);
+        rdy_child_close(&scene.child);
+        rdy_runtime_close(fixture->runtime);
+        fixture->runtime = runtime_open(fixture->backend);
+    }
+    scene_open(state);
+    watch(held.pid);
+    let_go(&held);
+    assert_int_equal(call_run(scene.runtime, exits, &scene), 0);
+    assert_int_equal(scene.status.code, 11);
+    scene_close();
+}
+
 static void child_that_somebody_else_reaped_has_no_status(void **state)
 {
     struct held held = fork_held(5, 0);
@@ -397,6 +419,7 @@ int main(void)
         ON_BOTH(kill_reaches_the_child),
         ON_BOTH(timeout_kill_and_wait_compose),
         ON_BOTH(closed_child_is_the_callers_to_wait_for),
+        ON_BOTH(child_can_be_watched_from_one_runtime_after_the_other),
         ON_BOTH(child_that_somebody_else_reaped_has_no_status),
         ON_BOTH(child_of_who_ignores_sigchld_has_no_status),
         ON_BOTH(grandchild_can_be_watched_but_not_reaped),

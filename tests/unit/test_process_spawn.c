@@ -192,6 +192,36 @@ static void writing_to_a_program_that_ended_is_an_error_and_no_signal(void **sta
     scene_close();
 }
 
+static ssize_t feeds_without_end(void *test, struct rdy_task *task)
+{
+    struct scene *s = test;
+    ssize_t count;
+
+    while ((count = rdy_pipe_sender_poll_write(&s->pipes.stdin_sender, task, s->output, MUCH)) > 0)
+        s->sent += (size_t)count;
+    return count;
+}
+
+/* It never reads: the pipe is full, and the writer sleeps until there is nobody to write to. */
+static void write_that_waits_for_a_program_ends_when_it_is_killed(void **state)
+{
+    struct call feeder;
+
+    scene_open(state);
+    spawn_shell("exec sleep 1000", RDY_STDIO_PIPE, RDY_STDIO_NULL, RDY_STDIO_NULL);
+    (void)call_start(&feeder, scene.runtime, feeds_without_end, &scene);
+    let_turn(scene.runtime);
+    assert_int_equal(feeder.result, RDY_PENDING);
+    assert_true(scene.sent > 0);
+    assert_int_equal(rdy_child_kill(&scene.child, SIGKILL), 0);
+
+    assert_int_equal(call_finish(&feeder), -EPIPE);
+
+    assert_int_equal(exit_code(), -1);
+    assert_int_equal(scene.status.signo, SIGKILL);
+    scene_close();
+}
+
 /* --- what it inherits --- */
 
 static void program_begins_with_no_signal_blocked_and_sigpipe_as_usual(void **state)
@@ -272,6 +302,25 @@ static void program_is_looked_for_in_the_path_and_gets_its_environment(void **st
  * A process that has closed its own 0, 1 and 2 gets those numbers for the pipes. Without care the
  * program's stdout is then laid over its stdin.
  */
+/* argv[0] is what the program is told; the file is found by its path. */
+static void program_may_be_called_by_another_name(void **state)
+{
+    static const char *const paths[] = {"/bin/sh", "sh"};
+    char *const argv[] = {(char *)(uintptr_t) "another name", (char *)(uintptr_t) "-c",
+                          (char *)(uintptr_t) "echo $0", NULL};
+    struct rdy_spawn_spec spec = spec_of(argv);
+
+    spec.stdout_mode = RDY_STDIO_PIPE;
+    for (int i = 0; i < 2; i++) {
+        scene_open(state);
+        spec.path = paths[i];
+        assert_int_equal(spawn(&spec), 0);
+        assert_string_equal(output_of(reads_stdout), "another name\n");
+        assert_int_equal(exit_code(), 0);
+        scene_close();
+    }
+}
+
 static void works_without_descriptors_0_to_2(void **state)
 {
     struct runtime_fixture *fixture = *state;
@@ -395,9 +444,11 @@ int main(void)
         ON_BOTH(much_output_comes_whole),
         ON_BOTH(nothing_is_an_empty_input_and_output_that_is_dropped),
         ON_BOTH(writing_to_a_program_that_ended_is_an_error_and_no_signal),
+        ON_BOTH(write_that_waits_for_a_program_ends_when_it_is_killed),
         ON_BOTH(program_begins_with_no_signal_blocked_and_sigpipe_as_usual),
         ON_BOTH(program_gets_no_descriptor_of_ours),
         ON_BOTH(program_is_looked_for_in_the_path_and_gets_its_environment),
+        ON_BOTH(program_may_be_called_by_another_name),
         ON_BOTH(works_without_descriptors_0_to_2),
         ON_BOTH(program_that_is_not_there_is_an_error_that_leaves_nothing),
         ON_BOTH(spec_that_does_not_fit_is_refused),

@@ -185,6 +185,24 @@ static void real_time_signals_queue_up_in_order_and_keep_their_values(void **sta
     scene_close();
 }
 
+static void every_real_time_signal_can_be_heard(void **state)
+{
+    int list[64];
+    size_t count = 0;
+
+    for (int signo = SIGRTMIN; signo <= SIGRTMAX; signo++)
+        list[count++] = signo;
+    scene_open(state, list, count);
+    for (size_t i = count; i > 0; i--)
+        assert_int_equal(kill(getpid(), list[i - 1]), 0);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(take(), 0);
+        assert_int_equal(scene.info.signo, list[i]);
+    }
+    assert_int_equal(ask(takes), RDY_PENDING);
+    scene_close();
+}
+
 static void value_may_be_a_pointer(void **state)
 {
     union sigval value = {.sival_ptr = &scene};
@@ -396,6 +414,30 @@ static void sets_that_overlap_share_what_comes(void **state)
     scene_close();
 }
 
+/* Two runtimes have the signal; what is left of them hears on when the other has gone. */
+static void set_hears_on_when_that_of_another_runtime_is_closed(void **state)
+{
+    struct runtime_fixture *fixture = *state;
+    struct rdy_runtime *first = fixture->runtime;
+    const int list[] = {SIGUSR1};
+
+    scene_open(state, list, 1);
+    fixture->runtime = runtime_open(fixture->backend);
+    assert_int_equal(rdy_signals_open_list(&scene.others, fixture->runtime, list, 1), 0);
+    assert_int_equal(kill(getpid(), SIGUSR1), 0);
+    assert_int_equal(take(), 0);
+    rdy_signals_close(&scene.signals);
+    rdy_runtime_close(first);
+
+    scene.runtime = fixture->runtime;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kill(getpid(), SIGUSR1), 0);
+        assert_int_equal(call_run(scene.runtime, takes_of_others, &scene), 0);
+    }
+    scene_close();
+    assert_false(is_blocked(SIGUSR1));
+}
+
 static void signal_that_was_not_taken_is_delivered_at_the_close(void **state)
 {
     scene_open_one(state, SIGUSR1);
@@ -500,6 +542,7 @@ int main(void)
         ON_BOTH(signal_to_ourselves_comes_as_an_event),
         ON_BOTH(signal_of_a_child_says_whose_it_is_and_so_does_its_end),
         ON_BOTH(real_time_signals_queue_up_in_order_and_keep_their_values),
+        ON_BOTH(every_real_time_signal_can_be_heard),
         ON_BOTH(value_may_be_a_pointer),
         ON_BOTH(standard_signals_coalesce_and_others_beside_them_do_not),
         ON_BOTH(threads_started_afterwards_take_no_signal_away),
@@ -508,6 +551,7 @@ int main(void)
         ON_BOTH(close_puts_the_mask_back),
         ON_BOTH(sets_that_overlap_hold_the_mask_together),
         ON_BOTH(sets_that_overlap_share_what_comes),
+        ON_BOTH(set_hears_on_when_that_of_another_runtime_is_closed),
         ON_BOTH(signal_that_was_not_taken_is_delivered_at_the_close),
         ON_BOTH(signal_that_was_pending_before_is_the_first_to_come),
         ON_BOTH(what_cannot_be_an_event_is_refused),

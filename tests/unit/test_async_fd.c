@@ -255,7 +255,17 @@ static void try_io_asks_the_cache_first_and_clears_it_when_it_was_wrong(void **s
     assert_int_equal(rdy_async_fd_try_io(&sockets.a, RDY_INTEREST_WRITE, succeed, NULL), 7);
     assert_int_equal(rdy_async_fd_try_io(&sockets.a, RW, would_block, NULL), -EAGAIN);
     assert_int_equal(sockets.calls, 1);
+    assert_int_equal(rdy_async_fd_try_io(&sockets.a, RDY_INTEREST_WRITE, succeed, NULL), -EAGAIN);
     assert_int_equal(ask(a_is_writable), RDY_PENDING);
+
+    assert_int_equal(rdy_async_fd_try_io(&sockets.a, RDY_INTEREST_READ, succeed, NULL), -EAGAIN);
+    say(&sockets.b);
+    let_turn(sockets.runtime);
+    assert_int_equal(rdy_async_fd_try_io(&sockets.a, RDY_INTEREST_READ, succeed, NULL), 7);
+    assert_int_equal(rdy_async_fd_try_io(&sockets.a, RDY_INTEREST_READ, would_block, NULL),
+                     -EAGAIN);
+    assert_int_equal(sockets.calls, 2);
+    assert_int_equal(rdy_async_fd_try_io(&sockets.a, RDY_INTEREST_READ, succeed, NULL), -EAGAIN);
     sockets_close();
 }
 

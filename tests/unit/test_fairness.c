@@ -400,6 +400,29 @@ static void task_that_yields_for_ever_does_not_starve_the_quiet(void **state)
     hall_close(state, INTERVAL);
 }
 
+/* Each ends as it has spawned the next. */
+static int poll_spawns_the_next(struct rdy_task *task, void *self)
+{
+    struct rdy_task_spec spec = {.poll = poll_spawns_the_next};
+
+    (void)self;
+    if (hall.is_over)
+        return 0;
+    hall_count();
+    assert_int_equal(rdy_spawn(rdy_task_runtime(task), &spec, NULL, NULL), 0);
+    return 0;
+}
+
+static void spawns_without_end_do_not_starve_the_quiet(void **state)
+{
+    struct rdy_task_spec spec = {.poll = poll_spawns_the_next};
+
+    hall_open(state);
+    assert_int_equal(rdy_spawn(hall.runtime, &spec, NULL, NULL), 0);
+    assert_int_equal(rdy_runtime_run(hall.runtime), 0);
+    hall_close(state, INTERVAL);
+}
+
 static ssize_t loud_wakes_the_other(struct loud *loud, struct rdy_task *task)
 {
     loud->own = rdy_task_waker(task);
@@ -545,6 +568,7 @@ int main(void)
         ON_BOTH(endless_sessions_do_not_starve_the_quiet),
         ON_BOTH(endless_datagrams_do_not_starve_the_quiet),
         ON_BOTH(task_that_yields_for_ever_does_not_starve_the_quiet),
+        ON_BOTH(spawns_without_end_do_not_starve_the_quiet),
         ON_BOTH(tasks_that_wake_each_other_do_not_starve_the_quiet),
         ON_BOTH(wakes_from_other_threads_do_not_starve_the_quiet),
         ON_BOTH(spawns_from_other_threads_do_not_starve_the_quiet),

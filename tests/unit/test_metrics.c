@@ -291,6 +291,8 @@ static int poll_charges(struct rdy_task *task, void *self)
         assert_int_equal(rdy_task_charge(task), 0);
     }
     assert_false(rdy_task_has_budget(task));
+    /* Two operations that find nothing left are one forced yield. */
+    assert_int_equal(rdy_task_charge(task), RDY_PENDING);
     return rdy_task_charge(task);
 }
 

@@ -215,8 +215,14 @@ static void tries_work_on_what_is_known_and_never_wait(void **state)
     size_t got = 0;
 
     pipes_open(&pipes, state, false);
+    let_turn(pipes.runtime);
+    (void)rdy_sys_fail_nth(0, 0);
     assert_int_equal(rdy_pipe_receiver_try_read(&pipes.receiver, pipes.buf, 10), -EAGAIN);
+    assert_int_equal(rdy_sys_fail_nth(0, 0), 0);
     sent = fill_pipe(&pipes);
+    (void)rdy_sys_fail_nth(0, 0);
+    assert_int_equal(rdy_pipe_sender_try_write(&pipes.sender, "x", 1), -EAGAIN);
+    assert_int_equal(rdy_sys_fail_nth(0, 0), 0); /* neither asked the kernel */
     for (int i = 0; i < 100000 && got < sent; i++) {
         struct iovec iov[2] = {{.iov_base = pipes.buf + got, .iov_len = 1000},
                                {.iov_base = pipes.buf + got + 1000, .iov_len = 777}};

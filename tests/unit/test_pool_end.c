@@ -56,6 +56,7 @@ static void a_shutdown_drops_what_waits_and_times_out_on_what_runs(void **state)
     gate_open(&tally, 1);
     assert_int_equal(rdy_pool_shutdown(pool, UINT64_MAX), 0);
     assert_int_equal(pool_stats(pool).threads_alive, 0);
+    assert_int_equal(pool_stats(pool).threads_idle, 0);
     assert_int_equal(rdy_blocking_poll_waker(&handles[0], &waker, &result), 0);
     assert_int_equal(result, 0);
     for (int i = 0; i < 3; i++)

@@ -132,6 +132,34 @@ static void given_up_notification_for_all_is_not_passed_on(void **state)
     expect_served(&scene, 0, 2);
 }
 
+/* Who was woken with all the others takes no permit, whether it is polled or ends before. */
+static void permit_that_follows_a_notification_for_all_stays(void **state)
+{
+    for (int is_given_up = 0; is_given_up < 2; is_given_up++) {
+        struct rdy_task_id first;
+        struct rdy_task_id third;
+
+        scene_open(&scene, state);
+        first = play(&scene, wait_notified, 1, 0);
+        settle(&scene);
+        rdy_notify_all(&scene.notify);
+        rdy_notify_one(&scene.notify);
+        if (is_given_up)
+            abort_player(first);
+        settle(&scene);
+        if (is_given_up)
+            expect_nobody(&scene);
+        else
+            expect_served(&scene, 0, 1);
+
+        (void)play(&scene, wait_notified, 2, 0);
+        third = play(&scene, wait_notified, 3, 0);
+        settle(&scene);
+        expect_served(&scene, 0, 2);
+        abort_player(third);
+    }
+}
+
 static void cancel_of_a_waiter_that_does_not_wait_is_fine(void **state)
 {
     struct rdy_waiter waiter = {0};
@@ -402,6 +430,7 @@ int main(void)
         ON_BOTH(given_up_wait_is_passed_over),
         ON_BOTH(given_up_notification_goes_to_the_next),
         ON_BOTH(given_up_notification_for_all_is_not_passed_on),
+        ON_BOTH(permit_that_follows_a_notification_for_all_stays),
         cmocka_unit_test(cancel_of_a_waiter_that_does_not_wait_is_fine),
         ON_BOTH(look_then_wait_misses_nothing),
         ON_BOTH(permits_are_taken_while_they_last),

@@ -59,7 +59,7 @@ static void wait_until_received(struct scene *scene)
     uint64_t sent = rdy_a64_load_relaxed(&scene->sent);
 
     for (uint32_t spins = 0; rdy_a64_load_acquire(&scene->received) != sent; spins++) {
-        if (spins % 65536 == 65535)
+        if (spins % 2048 == 2047) /* it may be that we keep the reader from its processor */
             (void)sched_yield();
         rdy_sys_cpu_relax();
     }

@@ -40,12 +40,16 @@ def arms_of(build):
     """The arms by name; the first one is what the others are compared with."""
     rdy = os.path.join(build, "rdy")
     raw = os.path.join(build, "bench", "raw_epoll")
+    raw_uring = os.path.join(build, "bench", "raw_uring")
     listen = ["--listen", "127.0.0.1:0"]
-    arms = [Arm("raw-epoll", [raw, *listen], "raw-epoll")]
+    arms = [
+        Arm("raw-epoll", [raw, *listen], "raw-epoll"),
+        Arm("raw-uring", [raw_uring, *listen], "raw-uring"),
+    ]
     for name, backend, announced in (("epoll", "epoll", "epoll"), ("uring", "uring", "io_uring")):
         command = [rdy, "echo", *listen, "--workers", "1", "--backend", backend, "--json"]
         arms.append(Arm("rdy-" + name, command, announced))
-    for path in (rdy, raw):
+    for path in (rdy, raw, raw_uring):
         if not os.access(path, os.X_OK):
             raise Failure(f"{path} is not there: build first, or name the folder with --build")
     return {arm.name: arm for arm in arms}

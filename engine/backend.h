@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The seam between the engine and a kernel interface: seven functions, and facts for answers.
+ * The seam between the engine and a kernel interface: some functions, and facts for answers.
  *
  * A backend translates. It knows tokens, never entries or waiters; it takes no engine lock and
  * never calls up: wait() fills an array of facts, and the driver decides what they mean. A fact
@@ -10,6 +10,8 @@
  */
 #ifndef RDY_ENGINE_BACKEND_H
 #define RDY_ENGINE_BACKEND_H
+
+#include <sys/socket.h>
 
 #include <rdy/driver.h>
 
@@ -34,13 +36,17 @@
  */
 #define RDY_FACT_KEY 0x4u
 
+/* The fact of a receive: @buffer is filled, and the engine's until refill(). */
+#define RDY_FACT_BUFFER 0x8u
+
 struct rdy_fact {
-    uint64_t token;  /* as given to arm() */
+    uint64_t token;  /* as given to arm(), recv(), accept() or send() */
     uint32_t events; /* RDY_EV_*: what the kernel said; not necessarily the whole state */
-    int32_t result;  /* 0, or -errno: the kernel refused or ended the watch (then LAST is set;
-                        -ECANCELED is the answer to a disarm()) */
+    int32_t result;  /* of a watch 0, of an operation its count or descriptor; or -errno: the kernel
+                        refused or ended it (then LAST is set; -ECANCELED is the answer to a
+                        disarm()) */
     uint32_t flags;  /* RDY_FACT_* */
-    uint32_t reserved;
+    uint32_t buffer;
 };
 
 /* Capabilities of a backend. */
@@ -48,9 +54,24 @@ struct rdy_fact {
 #define RDY_BACKEND_ANY_THREAD 0x1u
 /* A fact's events are the file's whole state, so that a missing PRI means "no urgent data". */
 #define RDY_BACKEND_WHOLE_STATE 0x2u
+/* Runs operations: lend() and those that follow it are there. */
+#define RDY_BACKEND_COMPLETES 0x4u
 
 /* disarm() did it at once: no further fact will come for the token. */
 #define RDY_DISARMED 1
+
+/* The two upper bits of a token: what a fact is about. The lowest bit is always set. */
+enum rdy_token_about {
+    RDY_ABOUT_WATCH = 0,
+    RDY_ABOUT_RECV,
+    RDY_ABOUT_SEND,
+    RDY_ABOUT_ACCEPT,
+};
+
+static inline enum rdy_token_about rdy_token_about(uint64_t token)
+{
+    return (enum rdy_token_about)(token >> 62);
+}
 
 struct rdy_backend_ops;
 
@@ -60,12 +81,22 @@ struct rdy_backend {
     struct rdy_a64 system_calls;
     struct rdy_a64 interruptions; /* waits that a signal ended */
     bool looks_again; /* of two wake-ups, either each is a fact, or one fact holds the state */
+    bool is_settled;  /* after wait(): whatever was submitted by then has had its facts */
+};
+
+/* A send operation. What it points to stays until the operation has ended. */
+struct rdy_backend_send {
+    int fd;
+    uint64_t token;
+    const struct msghdr *message; /* flags and address empty */
+    bool may_wait;                /* for the peer; else tried once */
 };
 
 struct rdy_backend_opts {
     uint32_t events_max; /* the largest facts_max that wait() will be given */
     uint32_t cq_entries;
-    bool is_embedded; /* fd() will be used */
+    bool is_embedded;      /* fd() will be used */
+    bool is_watching_only; /* no operations: a ring then refuses all but polls */
 };
 
 struct rdy_backend_ops {
@@ -110,6 +141,40 @@ struct rdy_backend_ops {
 
     /* A descriptor that polls readable when wait() would find something, or -EINVAL. */
     int (*fd)(const struct rdy_backend *backend);
+
+    /*
+     * Operations, with RDY_BACKEND_COMPLETES, on the owner's thread. Like an arm each is ended by
+     * one fact that says LAST, or by a disarm() of its token and that fact. 0, or -EBUSY as for
+     * arm(); what the kernel thinks of it is in the facts.
+     */
+
+    /*
+     * Takes @count buffers, a power of two, of @size bytes each, one after the other at @memory,
+     * until close(). None is filled before its refill(). 0 or -errno: operations cannot be had,
+     * watches can.
+     */
+    int (*lend)(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size);
+
+    /* The buffer may be filled (again); the kernel is told in the next wait(). */
+    void (*refill)(struct rdy_backend *backend, uint32_t buffer);
+
+    /*
+     * Receives into free buffers, again and again; a count of 0 is the end of the stream. -ENOBUFS:
+     * none was free. @is_data_there: try at once rather than wait for an event first.
+     */
+    int (*recv)(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
+
+    /* Accepts again and again; results are descriptors, nonblocking and close-on-exec. */
+    int (*accept)(struct rdy_backend *backend, int fd, uint64_t token);
+
+    /*
+     * Sends all, or what fits (may_wait is false). The latter has a fact, the last, only if
+     * something was left; when wait() leaves is_settled set, those without one went out whole.
+     */
+    int (*send)(struct rdy_backend *backend, const struct rdy_backend_send *send);
+
+    /* After wait() said that the backend is dead: the facts that can still be had. */
+    uint32_t (*salvage)(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max);
 };
 
 /* The two backends that ship. Either may be left out of a build; its pointer is then NULL. */

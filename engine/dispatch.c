@@ -7,7 +7,7 @@
  * poll that the kernel ended by itself is armed again under a new token, so that a late fact of the
  * old arming is not taken for one of the new.
  */
-#include "engine/driver.h"
+#include "engine/lane.h"
 #include "engine/probe.h"
 #include "engine/translate.h"
 
@@ -25,13 +25,22 @@ void rdy_driver_give(struct rdy_driver *driver, struct rdy_scheduled_io *io)
     struct rdy_registration_set *set = &driver->set;
 
     rdy_assert(io->kernel == RDY_KERNEL_IDLE);
-    if (io->is_fd_ours)
+    if (io->flags & RDY_IO_LANE)
+        rdy_lane_end(io);
+    if (io->flags & RDY_IO_FD_OURS)
         (void)rdy_sys_close(io->fd);
     rdy_lock_acquire(&set->lock);
     if (io->is_claimed) /* else its registration failed */
         set->deregistered++;
     rdy_slab_give(set->slab, io);
     rdy_lock_release(&set->lock);
+}
+
+void rdy_driver_give_if_idle(struct rdy_driver *driver, struct rdy_scheduled_io *io)
+{
+    rdy_assert(io->flags & RDY_IO_LEAVING);
+    if (io->kernel == RDY_KERNEL_IDLE && ((io->flags & RDY_IO_LANE) == 0 || rdy_lane_is_idle(io)))
+        rdy_driver_give(driver, io);
 }
 
 /* Ends one entry with @error and tells everyone who waits for it. */
@@ -101,18 +110,29 @@ static bool disarm(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 
 static void release_entry(struct rdy_driver *driver, struct rdy_scheduled_io *io, uint32_t request)
 {
-    io->is_leaving = true;
+    io->flags |= RDY_IO_LEAVING;
     if (request & RDY_REQUEST_CLOSE)
-        io->is_fd_ours = true;
+        io->flags |= RDY_IO_FD_OURS;
     if (request & RDY_REQUEST_DISARMED)
         io->kernel = RDY_KERNEL_IDLE;
+    if (io->flags & RDY_IO_LANE)
+        rdy_lane_release(io);
 
     if (io->kernel == RDY_KERNEL_CANCELLING)
         return; /* the shutdown asked already; its last fact gives the slot back */
     if (io->kernel == RDY_KERNEL_IDLE || disarm(driver, io))
-        rdy_driver_give(driver, io);
+        rdy_driver_give_if_idle(driver, io);
     else if (io->kernel == RDY_KERNEL_ARMED)
         put_off(driver, io, RDY_REQUEST_RELEASE);
+}
+
+void rdy_driver_unwatch(struct rdy_driver *driver, struct rdy_scheduled_io *io)
+{
+    io->flags |= RDY_IO_UNWATCHED;
+    if (io->kernel == RDY_KERNEL_ARMED)
+        (void)disarm(driver, io); /* without room for it, it goes on watching: no harm */
+    driver->has_asked = true;
+    rdy_driver_call_again(driver);
 }
 
 static void arm_in_turn(struct rdy_driver *driver, struct rdy_scheduled_io *io)
@@ -134,7 +154,8 @@ static void carry_out(struct rdy_driver *driver, struct rdy_scheduled_io *io)
     rdy_assert(request != 0);
     if (request & RDY_REQUEST_RELEASE)
         release_entry(driver, io, request);
-    else if (io->kernel == RDY_KERNEL_IDLE && !rdy_word_is_ended(rdy_a64_load_relaxed(&io->word)))
+    else if (io->kernel == RDY_KERNEL_IDLE && (io->flags & RDY_IO_UNWATCHED) == 0 &&
+             !rdy_word_is_ended(rdy_a64_load_relaxed(&io->word)))
         arm_in_turn(driver, io);
 }
 
@@ -204,6 +225,8 @@ static int deliver(struct rdy_driver *driver, struct rdy_scheduled_io *io,
         return 0;
     }
     rdy_a64_bump(&driver->count.ready_events, 1);
+    if (rdy_unlikely(io->flags & RDY_IO_LANE) && rdy_ready_is_writable(ready))
+        rdy_plain_pump(rdy_lane_of(io));
     rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, ready));
     return 1;
 }
@@ -231,6 +254,8 @@ static void handle_last(struct rdy_driver *driver, struct rdy_scheduled_io *io,
                         const struct rdy_fact *fact)
 {
     retire_arming(io);
+    if (io->flags & RDY_IO_UNWATCHED)
+        return;
     if (rdy_word_is_ended(rdy_a64_load_relaxed(&io->word)))
         return;
 
@@ -274,8 +299,10 @@ static void handle_cancelling(struct rdy_driver *driver, struct rdy_scheduled_io
         return;
     io->kernel = RDY_KERNEL_IDLE;
     rdy_a64_bump(&driver->count.cancels_pending, UINT64_MAX); /* minus one */
-    if (io->is_leaving)
-        rdy_driver_give(driver, io);
+    if (io->flags & RDY_IO_LEAVING)
+        rdy_driver_give_if_idle(driver, io);
+    else
+        retire_arming(io);
 }
 
 static int handle_fact(struct rdy_driver *driver, const struct rdy_fact *fact)
@@ -283,6 +310,8 @@ static int handle_fact(struct rdy_driver *driver, const struct rdy_fact *fact)
     struct rdy_scheduled_io *io = rdy_slab_find(driver->set.slab, fact->token & RDY_TOKEN_SLAB);
     int reached = 0;
 
+    if (rdy_token_about(fact->token) != RDY_ABOUT_WATCH)
+        return rdy_completion_take(driver->completion, io, fact);
     rdy_debug(fact->result <= 0);
     if (rdy_unlikely(!io)) {
         rdy_a64_bump(&driver->count.facts_for_closed_entry, 1);
@@ -320,6 +349,8 @@ int rdy_driver_dispatch(struct rdy_driver *driver, uint32_t facts_count)
                               driver->facts[i + FACTS_AHEAD].token & RDY_TOKEN_SLAB);
         reached += handle_fact(driver, &driver->facts[i]);
     }
+    if (driver->completion)
+        rdy_completion_settle(driver->completion);
     driver->is_dispatching = false;
     return reached;
 }
@@ -358,7 +389,11 @@ static bool await_last_facts(struct rdy_driver *driver)
     int count;
 
     do {
-        count = backend->ops->wait(backend, RDY_NS_PER_MS, driver->facts, driver->events_max);
+        int64_t timeout_ns = RDY_NS_PER_MS;
+
+        if (driver->completion)
+            timeout_ns = rdy_completion_begin(driver->completion, timeout_ns);
+        count = backend->ops->wait(backend, timeout_ns, driver->facts, driver->events_max);
         if (count < 0)
             return false;
         (void)rdy_driver_dispatch(driver, (uint32_t)count);
@@ -378,6 +413,10 @@ void rdy_driver_quiesce(struct rdy_driver *driver)
         while ((io = next_live(driver, &slot))) {
             if (io->kernel == RDY_KERNEL_ARMED)
                 (void)disarm(driver, io);
+            if (io->flags & RDY_IO_LANE) {
+                rdy_lane_stop(io);
+                is_done = is_done && rdy_lane_is_idle(io);
+            }
             is_done = is_done && io->kernel == RDY_KERNEL_IDLE;
         }
         if (is_done || !await_last_facts(driver))
@@ -389,7 +428,7 @@ void rdy_driver_quiesce(struct rdy_driver *driver)
  * Arms every live entry on the driver's present backend, which knows none of them; but for those
  * registered since @serial by threads that saw the new backend: they arm by themselves.
  */
-static void arm_all(struct rdy_driver *driver, uint32_t serial)
+static void arm_all(struct rdy_driver *driver, uint32_t serial, int error)
 {
     struct rdy_scheduled_io *io;
     uint32_t slot = 0;
@@ -398,10 +437,13 @@ static void arm_all(struct rdy_driver *driver, uint32_t serial)
         if ((int32_t)(io->serial - serial) > 0 && io->kernel == RDY_KERNEL_ARMED)
             continue;
         retire_arming(io);
+        io->flags &= (uint8_t)~RDY_IO_UNWATCHED;
+        if (io->flags & RDY_IO_LANE)
+            rdy_lane_survive(io, error);
         /* What stands in the inbox is reached from there: it must not be given back before. */
         if (rdy_a32_load_relaxed(&io->requests) != 0)
             continue;
-        if (io->is_leaving)
+        if (io->flags & RDY_IO_LEAVING)
             rdy_driver_give(driver, io);
         else if (!rdy_word_is_ended(rdy_a64_load_relaxed(&io->word)))
             rdy_driver_arm(driver, io);
@@ -414,9 +456,25 @@ void rdy_driver_forsake_all(struct rdy_driver *driver)
 
     rdy_assert(driver->is_shut); /* so that nobody is armed again */
     rdy_a64_store_relaxed(&driver->count.cancels_pending, 0);
+    if (driver->completion)
+        rdy_completion_survive(driver->completion);
     driver->is_dispatching = true;
-    arm_all(driver, driver->set.serial);
+    arm_all(driver, driver->set.serial, driver->death);
     driver->is_dispatching = was_dispatching;
+}
+
+/* Data that a ring received before it died is nowhere else. */
+static void salvage(struct rdy_driver *driver)
+{
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+    uint32_t count;
+
+    if (!driver->completion->is_native)
+        return;
+    while ((count = backend->ops->salvage(backend, driver->facts, driver->events_max)) > 0) {
+        backend->is_settled = false;
+        (void)rdy_driver_dispatch(driver, count);
+    }
 }
 
 int rdy_driver_survive(struct rdy_driver *driver, int error)
@@ -425,6 +483,8 @@ int rdy_driver_survive(struct rdy_driver *driver, int error)
     uint32_t serial;
     int rc = error;
 
+    if (driver->completion)
+        salvage(driver);
     rdy_lock_acquire(&driver->set.lock);
     serial = driver->set.serial;
     rdy_lock_release(&driver->set.lock);
@@ -438,8 +498,10 @@ int rdy_driver_survive(struct rdy_driver *driver, int error)
     rdy_assert(rdy_driver_backend(driver) != old);
     rdy_a64_store_relaxed(&driver->count.cancels_pending, 0);
     rdy_a64_bump(&driver->count.backend_moves, 1);
+    if (driver->completion)
+        rdy_completion_survive(driver->completion);
     driver->is_dispatching = true;
-    arm_all(driver, serial);
+    arm_all(driver, serial, error);
     driver->is_dispatching = false;
     return 0;
 }

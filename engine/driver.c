@@ -7,7 +7,7 @@
  * it there, then swaps in NOTIFIED, and makes the system call only if it took PARKED out. All four
  * steps are sequentially consistent, so one of the two sees the other and no wake-up is lost.
  */
-#include "engine/driver.h"
+#include "engine/lane.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -16,12 +16,14 @@
 #include "engine/choice.h"
 #include "engine/probe.h"
 
-#define EVENTS_DEFAULT  1024u
-#define EVENTS_LIMIT    65536u
-#define ENTRIES_DEFAULT (1u << 22)
-#define ENTRIES_LIMIT   RDY_TOKEN_SLOTS_MAX
-#define CQ_DEFAULT      4096u
-#define CQ_LIMIT        65536u
+#define EVENTS_DEFAULT   1024u
+#define EVENTS_LIMIT     65536u
+#define ENTRIES_DEFAULT  (1u << 22)
+#define ENTRIES_LIMIT    RDY_TOKEN_SLOTS_MAX
+#define CQ_DEFAULT       4096u
+#define CQ_LIMIT         65536u
+#define RECV_QUEUE_LIMIT 4096u
+#define SEND_QUEUE_LIMIT (1u << 30)
 
 /* How many forks lie between this process and the one that loaded us. */
 static struct rdy_a32 fork_epoch;
@@ -53,6 +55,16 @@ void rdy_driver_count_spurious_wake(struct rdy_driver *driver)
     (void)rdy_a64_add_relaxed(&driver->any.spurious_wakes, 1);
 }
 
+/* Zeros are defaults. */
+static bool are_buffers_sound(const struct rdy_driver_opts *opts)
+{
+    return opts->buffers_count <= RDY_BUFFERS_COUNT_MAX &&
+           (opts->buffers_count & (opts->buffers_count - 1)) == 0 &&
+           (opts->buffer_size == 0 || opts->buffer_size >= RDY_BUFFERS_SIZE_MIN) &&
+           opts->buffer_size <= RDY_BUFFERS_SIZE_MAX && opts->recv_queue_max <= RECV_QUEUE_LIMIT &&
+           opts->send_queue_max <= SEND_QUEUE_LIMIT;
+}
+
 /* Copies what the caller knows of the options, fills the defaults in. */
 static int read_opts(struct rdy_driver_opts *opts, const struct rdy_driver_opts *given)
 {
@@ -71,6 +83,8 @@ static int read_opts(struct rdy_driver_opts *opts, const struct rdy_driver_opts 
     if (opts->events_max > EVENTS_LIMIT || opts->entries_max > ENTRIES_LIMIT ||
         opts->cq_entries > CQ_LIMIT)
         return -EINVAL;
+    if (!are_buffers_sound(opts))
+        return -EINVAL;
     if (opts->backend != RDY_BACKEND_AUTO && opts->backend != RDY_BACKEND_URING &&
         opts->backend != RDY_BACKEND_EPOLL)
         return -EINVAL;
@@ -83,6 +97,7 @@ static int open_backend(struct rdy_driver *driver, const struct rdy_backend_ops 
         .events_max = driver->opts.events_max,
         .cq_entries = driver->opts.cq_entries,
         .is_embedded = driver->opts.is_embedded,
+        .is_watching_only = driver->opts.is_watching_only,
     };
     struct rdy_backend *backend = NULL;
     int rc = ops->open(&backend, &opts, driver->reason, sizeof(driver->reason));
@@ -294,6 +309,8 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
         return driver->death;
 
     driver->has_asked = false;
+    if (driver->completion)
+        timeout_ns = rdy_completion_begin(driver->completion, timeout_ns);
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, true);
     rdy_probe2(turn_begin, driver, timeout_ns);
@@ -342,7 +359,7 @@ static void close_leaving(struct rdy_driver *driver)
     uint32_t slot = 0;
 
     while ((io = rdy_slab_next_live(driver->set.slab, &slot))) {
-        if (io->is_fd_ours)
+        if (io->flags & RDY_IO_FD_OURS)
             (void)rdy_sys_close(io->fd);
     }
 }
@@ -413,6 +430,7 @@ void rdy_driver_close(struct rdy_driver *driver)
     backend->ops->close(backend); /* in a forked child: its copies of the descriptors */
     if (!rdy_driver_is_forked(driver))
         close_leaving(driver);
+    rdy_completion_close(driver->completion);
     rdy_slab_close(driver->set.slab);
     free(driver->facts);
     free(driver);

@@ -62,6 +62,8 @@ enum rdy_park_state {
     RDY_PARK_NOTIFIED, /* the current or next blocking wait ends at once */
 };
 
+struct rdy_completion;
+
 struct rdy_driver {
     /* Constant after open, but for a move to another backend by the driver's thread. */
     struct rdy_aptr backend;
@@ -83,6 +85,7 @@ struct rdy_driver {
     uint32_t turn;
     uint32_t arms_left;     /* arms that the inbox may make in this turn */
     bool is_after_overflow; /* the last batch of facts had one that was ended by overflow */
+    struct rdy_completion *completion; /* engine/lane.h; NULL until somebody uses it */
     struct rdy_a64 system_calls_moved; /* made by backends that were left */
     struct rdy_driver_opts opts;
     struct rdy_driver_counts count;
@@ -191,5 +194,11 @@ int rdy_driver_survive(struct rdy_driver *driver, int error);
 
 /* Gives the entry's slot back and closes its descriptor if it is ours. */
 void rdy_driver_give(struct rdy_driver *driver, struct rdy_scheduled_io *io);
+
+/* The same, of a leaving entry, unless the kernel still has something of it. */
+void rdy_driver_give_if_idle(struct rdy_driver *driver, struct rdy_scheduled_io *io);
+
+/* Ends the watch of an entry that lives on: operations take its place. */
+void rdy_driver_unwatch(struct rdy_driver *driver, struct rdy_scheduled_io *io);
 
 #endif

@@ -41,6 +41,7 @@ struct rdy_engine_service {
     struct rdy_engine_service *next;
     struct rdy_task_spec session;
     bool is_tcp;
+    bool is_completing;
     struct rdy_a32 fds[]; /* of each worker; RDY_SERVICE_NO_FD once it is closed */
 };
 

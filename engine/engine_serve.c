@@ -43,7 +43,7 @@ struct making {
 
 /* --- the worker's thread --- */
 
-static void acceptor_begin(struct acceptor *acceptor, struct rdy_task *task)
+static int acceptor_begin(struct acceptor *acceptor, struct rdy_task *task)
 {
     struct rdy_accept_loop *loop = &acceptor->loop;
 
@@ -52,6 +52,9 @@ static void acceptor_begin(struct acceptor *acceptor, struct rdy_task *task)
     loop->counts = &acceptor->worker->accepts;
     if (acceptor->service->is_tcp)
         acceptor->listener.flags = rdy_stream_tcp_flags(task->runtime->driver);
+    if (acceptor->service->is_completing)
+        return rdy_listener_start_completion(&acceptor->listener);
+    return 0;
 }
 
 /*
@@ -75,11 +78,12 @@ static void listener_end(struct rdy_engine_service *service, uint32_t index,
 static int acceptor_poll(struct rdy_task *task, void *self)
 {
     struct acceptor *acceptor = self;
-    int rc;
+    int rc = 0;
 
     if (!acceptor->loop.listener)
-        acceptor_begin(acceptor, task);
-    rc = rdy_accept_loop_poll(&acceptor->loop, task);
+        rc = acceptor_begin(acceptor, task);
+    if (rc == 0)
+        rc = rdy_accept_loop_poll(&acceptor->loop, task);
     if (rc < 0 && rc != RDY_PENDING && rc != -ESHUTDOWN)
         rdy_engine_worker_die(acceptor->worker, rc, "accept");
     return rc;
@@ -241,6 +245,7 @@ static int making_open(struct making *making, struct rdy_engine *engine,
         return -ENOMEM;
     service = making->service;
     service->session = *what->session;
+    service->is_completing = what->listen.is_completing;
     service->is_tcp = what->addr->sa_family == AF_INET || what->addr->sa_family == AF_INET6;
     for (uint32_t i = 0; i < count; i++) {
         making->listeners[i] = (struct rdy_listener){.fd = -1};

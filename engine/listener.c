@@ -6,7 +6,7 @@
  * that could not be taken for want of descriptors is still there.
  */
 #include "engine/address.h"
-#include "engine/driver.h"
+#include "engine/completion.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
 #include "engine/sys.h"
@@ -51,6 +51,23 @@ static int accept_register(struct rdy_listener *listener, int fd, struct rdy_str
     return rc;
 }
 
+/* The other tasks and the driver go first. */
+static int give_way(struct rdy_task *task)
+{
+    rdy_task_defer(task);
+    return RDY_PENDING;
+}
+
+/* The end of a poll: a connection's descriptor, RDY_PENDING, or -errno. */
+static int accepted(struct rdy_listener *listener, struct rdy_task *task, int fd,
+                    struct rdy_stream *stream)
+{
+    if (fd == RDY_PENDING)
+        return RDY_PENDING;
+    rdy_task_spend(task);
+    return fd < 0 ? fd : accept_register(listener, fd, stream);
+}
+
 int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *task,
                              struct rdy_stream *stream)
 {
@@ -60,6 +77,12 @@ int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *tas
         return -EBADF;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (listener->flags & RDY_SOCKET_COMPLETES) {
+        int fd = rdy_completion_poll_accept(listener, task);
+
+        if (fd != -EOPNOTSUPP)
+            return accepted(listener, task, is_dead_connection(fd) ? give_way(task) : fd, stream);
+    }
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         struct rdy_event event;
@@ -77,12 +100,9 @@ int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *tas
         }
         if (is_dead_connection(fd))
             continue;
-        rdy_task_spend(task);
-        return fd < 0 ? fd : accept_register(listener, fd, stream);
+        return accepted(listener, task, fd, stream);
     }
-    rdy_task_defer(task); /* dead connections without end: the other tasks and the
-                           driver first */
-    return RDY_PENDING;
+    return give_way(task); /* dead connections without end */
 }
 
 void rdy_listener_close(struct rdy_listener *listener)

@@ -9,7 +9,7 @@
 #include <netinet/tcp.h>
 
 #include "engine/address.h"
-#include "engine/driver.h"
+#include "engine/completion.h"
 #include "engine/listener.h"
 #include "engine/runtime.h"
 #include "engine/socket_options.h"
@@ -235,6 +235,18 @@ int rdy_listener_register(struct rdy_listener *listener, struct rdy_driver *driv
                              &listener->reg);
 }
 
+int rdy_listener_start_completion(struct rdy_listener *listener)
+{
+    int rc = rdy_completion_attach(&listener->reg, RDY_LANE_LISTENER);
+
+    if (rc < 0)
+        return rc;
+    listener->flags |= RDY_SOCKET_COMPLETES;
+    if (listener->reg.driver->completion->is_native)
+        rdy_driver_unwatch(listener->reg.driver, listener->reg.io);
+    return 0;
+}
+
 int rdy_listener_open(struct rdy_listener *listener, struct rdy_runtime *runtime,
                       const struct sockaddr *addr, socklen_t addr_len,
                       const struct rdy_listen_opts *opts)
@@ -247,6 +259,11 @@ int rdy_listener_open(struct rdy_listener *listener, struct rdy_runtime *runtime
     if (is_inet(addr))
         made.flags = rdy_stream_tcp_flags(runtime->driver);
     rc = rdy_listener_register(&made, runtime->driver);
+    if (rc == 0 && opts && opts->is_completing) {
+        rc = rdy_listener_start_completion(&made);
+        if (rc < 0)
+            (void)rdy_deregister(&made.reg);
+    }
     if (rc == 0) {
         *listener = made;
         return 0;

@@ -8,7 +8,7 @@
  * which matters for deregistering: the caller may close the descriptor next, and its number may
  * come back as another file before the driver's next turn.
  */
-#include "engine/driver.h"
+#include "engine/lane.h"
 #include "engine/probe.h"
 #include "engine/translate.h"
 
@@ -131,7 +131,8 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
     struct rdy_scheduled_io *io = NULL;
     int rc;
 
-    if (interest == 0 || (interest & ~(RDY_INTEREST_ALL | RDY_INTEREST_URGENT)) != 0)
+    if (interest == 0 ||
+        (interest & ~(RDY_INTEREST_ALL | RDY_INTEREST_URGENT | RDY_INTEREST_LATER)) != 0)
         return -EINVAL;
     if (rdy_driver_is_forked(driver))
         return -EOWNERDEAD;
@@ -146,10 +147,16 @@ int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum
     if (rc < 0)
         return rc;
 
+    if (interest & RDY_INTEREST_LATER) {
+        rdy_assert(rdy_driver_is_own_thread(driver));
+        io->kernel = RDY_KERNEL_IDLE;
+        io->flags |= RDY_IO_UNWATCHED;
+    }
     /* Before the arm: on another thread the entry may be used from then on. */
     *reg = (struct rdy_registration){.driver = driver, .io = io, .serial = io->serial};
     reg->serial |= (uint64_t)io->head.slot << 32;
-    rc = arm_new(driver, io, wanted.is_armed_here);
+    if ((interest & RDY_INTEREST_LATER) == 0)
+        rc = arm_new(driver, io, wanted.is_armed_here);
     if (rc < 0) {
         *reg = (struct rdy_registration){0};
         return rc;

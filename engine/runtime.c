@@ -71,7 +71,8 @@ static struct rdy_runtime *runtime_alloc(const struct rdy_runtime_opts *opts)
     return runtime;
 }
 
-int rdy_runtime_open(struct rdy_runtime **out, const struct rdy_runtime_opts *opts)
+int rdy_runtime_open_with(struct rdy_runtime **out, const struct rdy_runtime_opts *opts,
+                          struct rdy_driver *driver)
 {
     struct rdy_slab_opts slab_opts = {
         .item_size = sizeof(struct rdy_task),
@@ -93,18 +94,30 @@ int rdy_runtime_open(struct rdy_runtime **out, const struct rdy_runtime_opts *op
     if (rc < 0)
         goto free_runtime;
 
-    rc = rdy_driver_open(&runtime->driver, taken.driver.size != 0 ? &taken.driver : NULL);
-    if (rc < 0)
-        goto close_slab;
-
-    runtime->driver->is_timed = taken.is_timed;
+    runtime->driver = driver;
+    driver->is_timed = taken.is_timed;
     *out = runtime;
     return 0;
 
-close_slab:
-    rdy_slab_close(runtime->tasks);
 free_runtime:
     free(runtime);
+    return rc;
+}
+
+int rdy_runtime_open(struct rdy_runtime **out, const struct rdy_runtime_opts *opts)
+{
+    struct rdy_runtime_opts taken;
+    struct rdy_driver *driver = NULL;
+    int rc = options_take(&taken, opts);
+
+    if (rc < 0)
+        return rc;
+    rc = rdy_driver_open(&driver, taken.driver.size != 0 ? &taken.driver : NULL);
+    if (rc < 0)
+        return rc;
+    rc = rdy_runtime_open_with(out, opts, driver);
+    if (rc < 0)
+        rdy_driver_close(driver);
     return rc;
 }
 

@@ -95,6 +95,10 @@ static inline uint64_t rdy_runtime_tasks_live(const struct rdy_runtime *runtime)
  */
 void rdy_runtime_call_again(struct rdy_runtime *runtime);
 
+/* As rdy_runtime_open(), with a driver that was opened: taken on success. */
+int rdy_runtime_open_with(struct rdy_runtime **out, const struct rdy_runtime_opts *opts,
+                          struct rdy_driver *driver);
+
 /* The time, after a fresh look at the clock. */
 uint64_t rdy_clock_read_ns(struct rdy_runtime *runtime);
 

@@ -8,7 +8,7 @@
  *   word, requests    atomics, any thread
  *   waitq             any thread, under its lock
  *   fd, kind, ...     written before the entry is published, then constant
- *   armed_turn, kernel, strikes, arming, is_fd_ours, is_leaving    the driver's thread only
+ *   armed_turn, kernel, strikes, arming, flags    the driver's thread only
  *   is_claimed        under the registration set's lock
  */
 #ifndef RDY_ENGINE_SCHEDULED_IO_H
@@ -16,6 +16,7 @@
 
 #include <rdy/registration.h>
 
+#include "engine/backend.h"
 #include "engine/lock.h"
 #include "engine/slab.h"
 #include "engine/sys.h"
@@ -42,6 +43,12 @@ enum rdy_kernel_state {
 #define RDY_REQUEST_CLOSE    0x4u /* with RELEASE: close the descriptor as well */
 #define RDY_REQUEST_DISARMED 0x8u /* with RELEASE: the kernel was told already */
 
+/* rdy_scheduled_io.flags */
+#define RDY_IO_FD_OURS   0x1u /* rdy_close(): close it when the kernel has let go */
+#define RDY_IO_LEAVING   0x2u /* released: give the slot back after the last fact */
+#define RDY_IO_LANE      0x4u /* has a lane: engine/lane.h */
+#define RDY_IO_UNWATCHED 0x8u /* operations only: its watch is not armed */
+
 struct rdy_scheduled_io {
     struct rdy_slab_head head;
     struct rdy_a64 word;
@@ -57,8 +64,7 @@ struct rdy_scheduled_io {
     uint8_t kernel;  /* enum rdy_kernel_state */
     uint8_t strikes; /* a device that completes as soon as it is armed */
     uint8_t arming;  /* part of the token: which of the entry's arms a fact speaks of */
-    bool is_fd_ours; /* rdy_close(): close it when the kernel has let go */
-    bool is_leaving; /* released: give the slot back after the last fact */
+    uint8_t flags;   /* RDY_IO_* */
     bool is_claimed; /* under the registration set's lock: somebody released it */
 } __attribute__((aligned(RDY_CACHE_LINE)));
 
@@ -69,18 +75,26 @@ static_assert(offsetof(struct rdy_scheduled_io, waitq.slot) < 64, "word and list
 #endif
 
 /*
- * The token of the entry's present arming, for the backend: arming 7 bits, slot 25, generation 32.
- * The generation is the registration's and stays; a late fact of an earlier arming is told apart by
- * the arming.
+ * Tokens for the backend: enum rdy_token_about 2 bits, arming 5, slot 25, generation 32. The
+ * generation is the registration's and stays; a late fact of an earlier arming of its watch is told
+ * apart by the arming. Operations have none: each is begun anew only when it has ended.
  */
 #define RDY_TOKEN_SLOTS_MAX (1u << 25)
 #define RDY_TOKEN_SLAB      UINT64_C(0x01ffffffffffffff)
-#define RDY_TOKEN_ARMINGS   128u
+#define RDY_TOKEN_ARMINGS   32u
 
 static inline uint64_t rdy_scheduled_io_token(const struct rdy_scheduled_io *io)
 {
     rdy_debug(io->head.slot < RDY_TOKEN_SLOTS_MAX);
+    rdy_debug(io->arming < RDY_TOKEN_ARMINGS);
     return ((uint64_t)io->arming << 57) | rdy_slab_token(&io->head);
+}
+
+static inline uint64_t rdy_scheduled_io_op_token(const struct rdy_scheduled_io *io,
+                                                 enum rdy_token_about about)
+{
+    rdy_debug(io->head.slot < RDY_TOKEN_SLOTS_MAX);
+    return ((uint64_t)about << 62) | rdy_slab_token(&io->head);
 }
 
 /* Prepares a slot just taken (zeroed behind its head). */

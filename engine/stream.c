@@ -8,7 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
-#include "engine/driver.h"
+#include "engine/completion.h"
 #include "engine/runtime.h"
 #include "engine/stream_ops.h"
 #include "engine/sys.h"
@@ -38,15 +38,26 @@ int rdy_stream_register(struct rdy_stream *stream, struct rdy_driver *driver, in
 {
     struct rdy_stream made = {.fd = fd, .flags = flags};
     uint32_t interest = RDY_INTEREST_READ | RDY_INTEREST_WRITE;
+    bool is_native;
     int rc;
 
     if (flags & (RDY_SOCKET_STATES | RDY_SOCKET_KEYS))
         interest |= RDY_INTEREST_URGENT;
+    is_native = (flags & RDY_SOCKET_COMPLETES) && rdy_completion_try_native(driver);
+    if (is_native)
+        interest |= RDY_INTEREST_LATER;
     rc = rdy_register_kind(driver, fd, interest, RDY_FILE_STREAM, &made.reg);
     if (rc < 0)
         return rc;
+    if (flags & RDY_SOCKET_COMPLETES) {
+        rc = rdy_completion_attach(&made.reg, rdy_completion_flags(flags));
+        if (rc < 0) {
+            (void)rdy_deregister(&made.reg);
+            return rc;
+        }
+    }
     if ((flags & RDY_SOCKET_CONNECTING) == 0)
-        rdy_assume_ready(&made.reg, RDY_READABLE | RDY_WRITABLE);
+        rdy_assume_ready(&made.reg, is_native ? RDY_WRITABLE : RDY_READABLE | RDY_WRITABLE);
     *stream = made;
     return 0;
 }
@@ -91,6 +102,8 @@ ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, v
         return -EBADF;
     if (buf_len == 0)
         return 0;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
+        return rdy_completion_poll_read(stream, task, buf, buf_len);
     return rdy_stream_read_with(stream, task, rdy_stream_try_recv, &span, buf_len);
 }
 
@@ -101,6 +114,8 @@ ssize_t rdy_stream_poll_write(struct rdy_stream *stream, struct rdy_task *task, 
 
     if (stream->fd < 0)
         return -EBADF;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
+        return rdy_completion_poll_write(stream, task, data, data_len);
     return rdy_stream_write_with(stream, task, rdy_stream_try_send, &span, data_len);
 }
 

@@ -15,6 +15,7 @@
 #define RDY_SOCKET_FED        0x8u  /* data was read since the stream was last found drained */
 #define RDY_SOCKET_UNSURE     0x10u /* the first event of a mark may have been used up */
 #define RDY_SOCKET_CONNECTING 0x4u
+#define RDY_SOCKET_COMPLETES  0x20u /* has a lane: completion mode */
 /* Above these the errno of a connection that failed: the kernel tells it once only. */
 #define RDY_SOCKET_ERROR_SHIFT 16
 

@@ -22,6 +22,7 @@
 
 #include <rdy/net.h>
 
+#include "engine/completion.h"
 #include "engine/runtime.h"
 #include "engine/scheduled_io.h"
 #include "engine/stream.h"
@@ -51,10 +52,15 @@ RDY_STREAM_INLINE uint32_t rdy_stream_interest(enum rdy_direction direction)
 int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task, enum rdy_direction direction,
                     struct rdy_event *event);
 
-/* An event that lets @direction be tried, with PRIORITY as well if it stands; else RDY_PENDING. */
+/*
+ * An event that lets @direction be tried, with PRIORITY as well if it stands; else RDY_PENDING.
+ * -EBUSY where a ring receives and sends by itself.
+ */
 RDY_STREAM_INLINE int rdy_stream_wait(struct rdy_stream *stream, struct rdy_task *task,
                                       enum rdy_direction direction, struct rdy_event *event)
 {
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
+        return -EBUSY;
     *event = rdy_ready_event(&stream->reg, rdy_stream_interest(direction));
     if (rdy_likely(rdy_event_ready(*event) != 0 && !rdy_event_is_shutdown(*event)))
         return 0;
@@ -65,6 +71,8 @@ RDY_STREAM_INLINE int rdy_stream_wait(struct rdy_stream *stream, struct rdy_task
 RDY_STREAM_INLINE int rdy_stream_look(struct rdy_stream *stream, enum rdy_direction direction,
                                       struct rdy_event *event)
 {
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
+        return -EBUSY;
     *event = rdy_ready_event(&stream->reg, rdy_stream_interest(direction));
     if (rdy_unlikely(rdy_event_is_shutdown(*event)))
         return rdy_scheduled_io_error(stream->reg.io);

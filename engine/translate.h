@@ -28,6 +28,10 @@
 #define RDY_INTEREST_URGENT 0x20u
 static_assert((RDY_INTEREST_URGENT & RDY_INTEREST_ALL) == 0, "not a public interest");
 
+/* Another: do not watch at all, for now; operations take the place of it. */
+#define RDY_INTEREST_LATER 0x40u
+static_assert((RDY_INTEREST_LATER & (RDY_INTEREST_ALL | RDY_INTEREST_URGENT)) == 0, "nor this");
+
 /* What to ask the kernel for. ERR, HUP and RDHUP come unasked. */
 static inline uint32_t rdy_events_of_interest(uint32_t interest)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The io_uring backend: one multishot POLL_ADD a watch, its completions turned into facts.
+ * The io_uring backend: one multishot POLL_ADD a watch, its completions turned into facts. What
+ * completes in the ring besides is in complete.c.
  *
  * What this kernel interface gets wrong, and what is done about it:
  * a) A multishot poll may end by itself, above all when the completion queue is full. A completion
@@ -13,16 +14,13 @@
  * e) A file that cannot be polled is reported as always ready, once. The engine tells them apart.
  * f) The descriptor of a DEFER_TASKRUN ring never wakes another loop; a registered eventfd does.
  * g) Only the thread that opened the ring may enter it, so arm() and disarm() are its alone.
- *
- * Tokens have an odd low word (a live generation); what is even is ours: a cancel carries its
- * target's token with the lowest bit cleared, the wake poll a value of its own.
  */
 #include "engine/base.h"
 
 #ifndef RDY_NO_URING
 
 #include "engine/sys.h"
-#include "uring/ring.h"
+#include "uring/uring.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -41,22 +39,6 @@
 static_assert(RDY_EV_IN == POLLIN && RDY_EV_PRI == POLLPRI && RDY_EV_OUT == POLLOUT, "poll bits");
 static_assert(RDY_EV_ERR == POLLERR && RDY_EV_HUP == POLLHUP, "poll bits");
 static_assert(RDY_EV_RDHUP == POLLRDHUP, "poll bits");
-
-struct uring {
-    struct rdy_backend backend;
-    struct rdy_ring ring;
-    int wake_fd;          /* written by wake(), never drained: each write is an edge */
-    int notify_fd;        /* embedded only: readable when wait() would find something; or -1 */
-    bool is_wake_armed;   /* a multishot poll on wake_fd is in the kernel */
-    struct rdy_a64 wakes; /* system calls of wake() on any thread; wait() moves them over */
-};
-
-static_assert(offsetof(struct uring, backend) == 0, "a backend is its uring");
-
-static struct uring *uring_of(struct rdy_backend *backend)
-{
-    return rdy_container_of(backend, struct uring, backend);
-}
 
 static int poll_queue(struct uring *uring, int fd, uint64_t user_data, uint32_t events)
 {
@@ -131,7 +113,7 @@ static void take_poll(const struct io_uring_cqe *cqe, bool is_overflow, struct r
         fact->flags |= RDY_FACT_OVERFLOW;
     if (cqe->res > 0 && (cqe->res & KEY_BIT))
         fact->flags |= RDY_FACT_KEY;
-    fact->reserved = 0;
+    fact->buffer = 0;
 }
 
 /* 1: a fact; 0: nothing for the engine; -errno: leave this completion where it is. */
@@ -140,7 +122,13 @@ static int uring_take(struct uring *uring, uint32_t position, struct rdy_fact *f
     const struct io_uring_cqe *cqe = rdy_ring_cqe(&uring->ring, position);
 
     if (rdy_likely(cqe->user_data & 1)) {
-        take_poll(cqe, rdy_ring_is_overflow(&uring->ring, position), fact);
+        bool is_overflow = rdy_ring_is_overflow(&uring->ring, position);
+
+        if (rdy_token_about(cqe->user_data) == RDY_ABOUT_WATCH)
+            take_poll(cqe, is_overflow, fact);
+        else
+            rdy_uring_take_operation(cqe, is_overflow, fact);
+        uring->buffers.free -= (fact->flags & RDY_FACT_BUFFER) != 0;
         return 1;
     }
     if (cqe->user_data == WAKE_USER_DATA)
@@ -165,6 +153,7 @@ static int uring_reap(struct uring *uring, struct rdy_fact *facts, uint32_t fact
         facts_count += rc;
     }
     io_uring_cq_advance(&uring->ring.uring, taken);
+    uring->backend.is_settled = rdy_ring_is_settled(&uring->ring);
 
     /* Facts in hand go first: what stopped us is still there for the next call. */
     return rc < 0 && rc != -EBUSY && facts_count == 0 ? rc : facts_count;
@@ -185,6 +174,19 @@ static void notify_settle(struct uring *uring)
     }
 }
 
+/*
+ * No more in one turn than there are buffers: what is received for want of one is an end of the
+ * receive, and costs another to begin again.
+ */
+static uint32_t uring_wanted(const struct uring *uring, uint32_t facts_max)
+{
+    const struct rdy_uring_buffers *buffers = &uring->buffers;
+
+    if (!buffers->ring || buffers->free >= facts_max)
+        return facts_max;
+    return buffers->free > 0 ? buffers->free : 1;
+}
+
 static int uring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
                       uint32_t facts_max)
 {
@@ -200,13 +202,23 @@ static int uring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rd
     if (rdy_unlikely(!uring->is_wake_armed) && timeout_ns != 0)
         timeout_ns = 0;
 
-    rc = rdy_ring_wait(&uring->ring, timeout_ns, facts_max);
+    rdy_uring_show_refills(uring);
+    rc = rdy_ring_wait(&uring->ring, timeout_ns, uring_wanted(uring, facts_max));
     if (rdy_unlikely(rc < 0))
         return rc;
     rc = uring_reap(uring, facts, facts_max);
     if (uring->notify_fd >= 0)
         notify_settle(uring);
     return rc;
+}
+
+/* Completions lie in memory that a dead ring still shares with us. */
+static uint32_t uring_salvage(struct rdy_backend *backend, struct rdy_fact *facts,
+                              uint32_t facts_max)
+{
+    int count = uring_reap(uring_of(backend), facts, facts_max);
+
+    return count > 0 ? (uint32_t)count : 0;
 }
 
 /*
@@ -236,6 +248,7 @@ static void uring_close(struct rdy_backend *backend)
     struct uring *uring = uring_of(backend);
 
     rdy_ring_close(&uring->ring);
+    rdy_uring_free_buffers(uring);
     if (uring->notify_fd >= 0)
         (void)rdy_sys_close(uring->notify_fd);
     (void)rdy_sys_close(uring->wake_fd);
@@ -268,6 +281,7 @@ int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *o
     uring->notify_fd = rc;
 
     wish.notify_fd = uring->notify_fd;
+    wish.is_watching_only = opts->is_watching_only;
     rc = rdy_ring_open(&uring->ring, &wish, &uring->backend, step);
     if (rc < 0)
         goto close_notify;
@@ -303,7 +317,7 @@ static int uring_open(struct rdy_backend **out, const struct rdy_backend_opts *o
 
 static const struct rdy_backend_ops uring_ops = {
     .name = "io_uring",
-    .capabilities = 0,
+    .capabilities = RDY_BACKEND_COMPLETES,
     .probe = rdy_uring_probe,
     .open = uring_open,
     .close = uring_close,
@@ -312,6 +326,12 @@ static const struct rdy_backend_ops uring_ops = {
     .wait = uring_wait,
     .wake = uring_wake,
     .fd = uring_fd,
+    .lend = rdy_uring_lend,
+    .refill = rdy_uring_refill,
+    .recv = rdy_uring_recv,
+    .accept = rdy_uring_accept,
+    .send = rdy_uring_send,
+    .salvage = uring_salvage,
 };
 
 const struct rdy_backend_ops *const rdy_backend_uring = &uring_ops;

@@ -43,6 +43,7 @@ struct rdy_ring_wish {
     uint32_t cq_entries;
     enum rdy_ring_rung rung_first; /* do not try newer ones */
     int notify_fd;                 /* an eventfd to signal on completions, or -1 */
+    bool is_watching_only;         /* refuse all but polls */
 };
 
 struct rdy_ring {
@@ -112,6 +113,9 @@ static inline bool rdy_ring_has_more(const struct rdy_ring *ring)
 
     return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
+
+/* True if the kernel took all that was queued, and every completion of it has been looked at. */
+bool rdy_ring_is_settled(const struct rdy_ring *ring);
 
 /* As the backend's open(), starting further down the ladder; for tests of the lower rungs. */
 int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *opts,

@@ -5,8 +5,8 @@
  *
  * Flags are found by trying, newest first, because distributions port features backwards and
  * version numbers lie. A ring starts disabled: while it is, we register what we need and name what
- * it may ever do (POLL_ADD and ASYNC_CANCEL, and no registering at all); the thread that enables it
- * is its owner.
+ * it may ever do: watch and cancel, and unless that is all, receive, send, accept, and register the
+ * buffers for it. The thread that enables it is its owner.
  *
  * Two things are left out. NO_SQARRAY: liburing 2.3 writes through the array's address, and the
  * gain could not be measured in a server. The registered ring descriptor: it saves some 40 ns an
@@ -122,16 +122,30 @@ static void ring_fill_array(struct rdy_ring *ring)
         sq->array[i] = i;
 }
 
-static int ring_restrict(const struct rdy_ring *ring)
+/* The first of these are all that a ring may do that only watches. */
+#define WATCHING_COUNT 2
+
+static int ring_restrict(const struct rdy_ring *ring, bool is_watching_only)
 {
     struct io_uring_restriction allowed[] = {
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_ASYNC_CANCEL},
-        {.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_CQE_SKIP_SUCCESS},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_RECV},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_SEND},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_SENDMSG},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_ACCEPT},
+        {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_PBUF_RING},
+        {0},
     };
+    uint32_t count = is_watching_only ? WATCHING_COUNT : sizeof(allowed) / sizeof(allowed[0]) - 1;
 
+    allowed[count++] = (struct io_uring_restriction){
+        .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+        .sqe_flags = is_watching_only ? IOSQE_CQE_SKIP_SUCCESS
+                                      : IOSQE_CQE_SKIP_SUCCESS | IOSQE_BUFFER_SELECT,
+    };
     return io_uring_register((uint32_t)ring->uring.ring_fd, IORING_REGISTER_RESTRICTIONS, allowed,
-                             sizeof(allowed) / sizeof(allowed[0]));
+                             count);
 }
 
 /* Everything that a disabled ring still needs. */
@@ -155,7 +169,7 @@ static int ring_prepare(struct rdy_ring *ring, const struct rdy_ring_wish *wish,
         return rc;
 
     *step = RDY_STEP_RESTRICT;
-    rc = ring_restrict(ring);
+    rc = ring_restrict(ring, wish->is_watching_only);
     if (rc < 0)
         return rc;
 

@@ -32,6 +32,14 @@ struct rdy_driver_opts {
     uint32_t entries_max; /* registrations alive at once; default 2^22, at most 2^25 */
     uint32_t cq_entries;  /* io_uring: completion slots; default 4096, at most 65536 */
     bool is_embedded;     /* rdy_driver_fd() will be polled by another loop */
+
+    /* Completion mode (<rdy/completion.h>), whose memory is taken at its first use. */
+    bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
+    uint32_t buffers_count;  /* of the pool; a power of two up to 32768; default 256 */
+    uint32_t buffer_size;    /* bytes of each, 64 to 1 MiB; default 4096 */
+    uint32_t recv_queue_max; /* buffers that may wait in a stream; default 16, at most 4096 */
+    uint32_t send_queue_max; /* bytes a stream may have unsent before it says RDY_PENDING; default
+                                64 KiB, at most 1 GiB */
 };
 
 /* Counters of one driver since it was opened. All are events, none is a time. */

@@ -51,6 +51,7 @@ struct rdy_listen_opts {
     int send_buf;            /* bytes, for accepted streams too; 0: the system's */
     int recv_buf;            /* the same; before listening, as it sets the largest window */
     const char *bind_device; /* SO_BINDTODEVICE: an interface's name; NULL: any */
+    bool is_completing;      /* accept, and have accepted streams, in completion mode */
 };
 
 /**

@@ -6,6 +6,8 @@
 #include <rdy/async_fd.h>
 #include <rdy/base.h>
 #include <rdy/blocking.h>
+#include <rdy/buffer.h>
+#include <rdy/completion.h>
 #include <rdy/connector.h>
 #include <rdy/copy.h>
 #include <rdy/datagram.h>

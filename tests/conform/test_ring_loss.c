@@ -7,52 +7,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
-#include <seccomp.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
+#include "tests/support/child.h"
 #include "tests/support/stage.h"
 
-#define CHILD_LIFE_S 60
-#define TURNS_MAX    200
-#define NOBODY       65534
-
-typedef void child_fn(int error);
-
-static void in_a_child(child_fn *run, int error)
-{
-    int status = -1;
-    pid_t child;
-
-    (void)fflush(NULL);
-    child = fork();
-    if (child == 0) {
-        (void)alarm(CHILD_LIFE_S);
-        (void)unsetenv("RDY_BACKEND");
-        run(error);
-        _exit(0);
-    }
-    check(child > 0);
-    check(waitpid(child, &status, 0) == child);
-    assert_int_equal(status, 0);
-}
-
-/* From here on io_uring's calls answer @error; @is_whole: also the one that makes a ring. */
-static void forbid(int error, bool is_whole)
-{
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-    uint32_t action = SCMP_ACT_ERRNO((uint32_t)error);
-
-    child_check(filter != NULL);
-    child_check(seccomp_rule_add(filter, action, SCMP_SYS(io_uring_enter), 0) == 0);
-    if (is_whole) {
-        child_check(seccomp_rule_add(filter, action, SCMP_SYS(io_uring_setup), 0) == 0);
-        child_check(seccomp_rule_add(filter, action, SCMP_SYS(io_uring_register), 0) == 0);
-    }
-    child_check(seccomp_load(filter) == 0);
-    seccomp_release(filter);
-}
+#define TURNS_MAX 200
+#define NOBODY    65534
 
 static struct rdy_driver *open_kind(enum rdy_backend_kind kind, int want)
 {

@@ -127,6 +127,8 @@ static int fake_disarm_locked(struct fake *fake, uint64_t token)
         fake->disarm_errors--;
         return fake->disarm_error;
     }
+    if (rdy_token_about(token) != RDY_ABOUT_WATCH)
+        return fake_ops_cancel(fake, token) ? 0 : -ENOENT;
     if (!watch)
         return -ENOENT;
     if (fake->ops.capabilities & RDY_BACKEND_ANY_THREAD) {
@@ -206,7 +208,11 @@ static int take(struct fake *fake, struct rdy_fact *facts, uint32_t facts_max)
     pthread_mutex_lock(&fake->lock);
     if (fake->is_truth)
         look(fake);
+    if (fake->ops.capabilities & RDY_BACKEND_COMPLETES)
+        fake_ops_progress(fake);
     count = hand_out(fake, facts, facts_max);
+    if (fake->due.count > 0)
+        fake->backend.is_settled = false;
     pthread_mutex_unlock(&fake->lock);
     return count;
 }
@@ -284,6 +290,13 @@ void fake_init_truth(struct fake *fake, bool is_whole)
     fake->is_truth = true;
 }
 
+void fake_init_completing(struct fake *fake)
+{
+    fake_init(fake, RDY_BACKEND_COMPLETES);
+    fake->is_truth = true;
+    fake_ops_install(&fake->ops);
+}
+
 int fake_driver_open(struct fake *fake, const struct rdy_driver_opts *opts,
                      struct rdy_driver **driver)
 {
@@ -336,5 +349,6 @@ void fake_let_go(struct fake *fake, bool is_reversed)
     for (uint32_t i = 0; i < from->count; i++)
         queue_push(&fake->due, from->fact[is_reversed ? from->count - 1 - i : i]);
     from->count = 0;
+    fake->ops_state.is_withholding = false;
     pthread_mutex_unlock(&fake->lock);
 }

@@ -22,6 +22,8 @@
 
 #define FAKE_WATCHES_MAX 256
 #define FAKE_FACTS_MAX   1024
+#define FAKE_OPS_MAX     1024
+#define FAKE_BUFFERS_MAX 1024
 
 struct fake_watch {
     int fd;
@@ -34,6 +36,38 @@ struct fake_watch {
 struct fake_queue {
     uint32_t count;
     struct rdy_fact fact[FAKE_FACTS_MAX];
+};
+
+/* An operation that a fake with RDY_BACKEND_COMPLETES carries out by itself, in its waits. */
+struct fake_op {
+    uint64_t token;
+    int fd;
+    bool may_wait;
+    bool is_cancelled;
+    bool is_over;
+    struct msghdr message; /* of a send: what is left of it */
+    struct iovec pieces[16];
+    size_t sent;
+};
+
+struct fake_ops {
+    unsigned char *memory;
+    uint32_t buffers_count;
+    uint32_t buffer_size;
+    uint32_t free[FAKE_BUFFERS_MAX]; /* handed out in the order in which they came back */
+    uint32_t free_first;
+    uint32_t free_count;
+    uint32_t ops_count;
+    struct fake_op op[FAKE_OPS_MAX];
+
+    /* What the test sets. */
+    int lend_error;
+    size_t send_max;     /* bytes a socket takes in one wait; 0: as it likes */
+    uint32_t recv_max;   /* facts of one receive in one wait; 0: any */
+    bool ends_each;      /* a receive or accept ends after each fact, as after an overflow */
+    bool is_doubling;    /* the last fact of a cancelled operation comes twice */
+    bool is_withholding; /* facts of operations wait for fake_let_go() */
+    bool is_deaf;        /* operations make no progress at all */
 };
 
 struct fake {
@@ -66,6 +100,7 @@ struct fake {
     struct fake_watch watch[FAKE_WATCHES_MAX];
     struct fake_queue due;      /* what the next wait says */
     struct fake_queue withheld; /* last facts of disarms */
+    struct fake_ops ops_state;  /* fake_ops.c */
 };
 
 /* A scripted fake with RDY_BACKEND_* @capabilities. */
@@ -74,6 +109,14 @@ void fake_init(struct fake *fake, uint32_t capabilities);
 /* A fake that reports what poll(2) sees; @is_whole: the whole state rather than
  * what is new. */
 void fake_init_truth(struct fake *fake, bool is_whole);
+
+/* The same, that runs operations on the real files as well. */
+void fake_init_completing(struct fake *fake);
+
+/* fake_ops.c: the operations of a fake's table, their progress in a wait, under the lock. */
+void fake_ops_install(struct rdy_backend_ops *ops);
+void fake_ops_progress(struct fake *fake);
+bool fake_ops_cancel(struct fake *fake, uint64_t token);
 
 /* Opens a driver on @fake, which must outlive it. @opts may be NULL. */
 int fake_driver_open(struct fake *fake, const struct rdy_driver_opts *opts,

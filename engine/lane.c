@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of lanes, and what the driver calls: before a wait, after it, for each fact of an
+ * operation, and when an entry leaves.
+ */
+#include "engine/lane.h"
+
+#include <stdlib.h>
+
+#define BUFFERS_DEFAULT     256u
+#define BUFFER_SIZE_DEFAULT 4096u
+#define RECV_QUEUE_DEFAULT  16u
+#define SEND_QUEUE_DEFAULT  65536u
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+static bool try_native(struct rdy_completion *completion)
+{
+    struct rdy_driver *driver = completion->driver;
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+    struct rdy_buffer_pool *pool = &completion->pool;
+
+    if ((backend->ops->capabilities & RDY_BACKEND_COMPLETES) == 0 ||
+        driver->opts.is_watching_only || driver->death != 0)
+        return false;
+    if (backend->ops->lend(backend, pool->memory, pool->count, pool->size) < 0)
+        return false;
+    rdy_buffer_pool_lend(pool, backend);
+    return true;
+}
+
+int rdy_completion_open(struct rdy_driver *driver)
+{
+    const struct rdy_driver_opts *opts = &driver->opts;
+    struct rdy_completion *completion;
+    int rc;
+
+    rdy_debug(rdy_driver_is_own_thread(driver));
+    if (rdy_likely(driver->completion != NULL))
+        return 0;
+    completion = calloc(1, sizeof(*completion));
+    if (!completion)
+        return -ENOMEM;
+    completion->driver = driver;
+    completion->recv_queue_max = or_default(opts->recv_queue_max, RECV_QUEUE_DEFAULT);
+    completion->send_queue_max = or_default(opts->send_queue_max, SEND_QUEUE_DEFAULT);
+    completion->messages = calloc(RDY_SEND_MESSAGES, sizeof(*completion->messages));
+    rc = rdy_buffer_pool_open(&completion->pool, or_default(opts->buffers_count, BUFFERS_DEFAULT),
+                              or_default(opts->buffer_size, BUFFER_SIZE_DEFAULT));
+    if (rc < 0 || !completion->messages) {
+        if (rc == 0)
+            rdy_buffer_pool_close(&completion->pool);
+        free(completion->messages);
+        free(completion);
+        return -ENOMEM;
+    }
+    completion->is_native = try_native(completion);
+    driver->completion = completion;
+    return 0;
+}
+
+static void lane_clear(struct rdy_completion *completion, struct rdy_lane *lane)
+{
+    if (lane->flags & RDY_LANE_LISTENER)
+        rdy_accept_drop(lane);
+    else
+        rdy_recv_drop(completion, lane);
+    lane->sending = 0;
+    rdy_send_drop(completion, lane);
+}
+
+void rdy_completion_close(struct rdy_completion *completion)
+{
+    if (!completion)
+        return;
+    for (uint32_t i = 0; i < completion->pages_count; i++) {
+        struct rdy_lane *page = completion->pages[i];
+
+        for (uint32_t k = 0; page && k < RDY_LANES_A_PAGE; k++) {
+            if (page[k].io)
+                lane_clear(completion, &page[k]);
+        }
+        free(page);
+    }
+    free((void *)completion->pages);
+    free(completion->unarmed);
+    free(completion->messages);
+    completion->pool.backend = NULL; /* it is gone */
+    rdy_buffer_pool_close(&completion->pool);
+    free(completion);
+}
+
+static bool pages_grow(struct rdy_completion *completion, uint32_t page)
+{
+    uint32_t count = completion->pages_count ? completion->pages_count : 16;
+    struct rdy_lane **pages;
+
+    while (count <= page)
+        count *= 2;
+    pages = realloc((void *)completion->pages, count * sizeof(*pages));
+    if (!pages)
+        return false;
+    for (uint32_t i = completion->pages_count; i < count; i++)
+        pages[i] = NULL;
+    completion->pages = pages;
+    completion->pages_count = count;
+    return true;
+}
+
+struct rdy_lane *rdy_lane_make(struct rdy_completion *completion, struct rdy_scheduled_io *io)
+{
+    uint32_t page = io->head.slot / RDY_LANES_A_PAGE;
+    struct rdy_lane *lane;
+
+    if (io->flags & RDY_IO_LANE)
+        return rdy_lane_of(io);
+    if (page >= completion->pages_count && !pages_grow(completion, page))
+        return NULL;
+    if (!completion->pages[page]) {
+        size_t bytes = RDY_LANES_A_PAGE * sizeof(struct rdy_lane);
+
+        completion->pages[page] = aligned_alloc(64, bytes);
+        if (!completion->pages[page])
+            return NULL;
+        memset(completion->pages[page], 0, bytes);
+    }
+    lane = rdy_lane_at(completion, io->head.slot);
+    rdy_assert(!lane->io);
+    *lane = (struct rdy_lane){.io = io};
+    io->flags |= RDY_IO_LANE;
+    return lane;
+}
+
+void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready)
+{
+    struct rdy_scheduled_io *io = lane->io;
+    struct rdy_driver *driver = io->driver;
+
+    if (rdy_word_is_ended(rdy_scheduled_io_set(io, ready)))
+        return;
+    rdy_a64_bump(&driver->count.ready_events, 1);
+    rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, ready));
+}
+
+int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns)
+{
+    const struct rdy_a64 *wakes = &completion->driver->count.waker_calls;
+    uint64_t wakes_before = rdy_a64_load_relaxed(wakes);
+
+    if (completion->unarmed_count > 0 && completion->pool.free_count == 0)
+        rdy_recv_relieve(completion);
+    if (completion->dirty.first)
+        rdy_send_try_all(completion);
+    if (completion->unarmed_count > 0)
+        rdy_recv_arm_all(completion);
+    /* The kernel had no room for all of them: ask again soon. */
+    if (completion->dirty.first || (completion->unarmed_count > 0 && completion->pool.free_count))
+        timeout_ns = 0;
+    /* A silent success ends no wait: who waits for one must not be kept from hearing of it. */
+    if (completion->trying.first && (completion->is_impatient || completion->unarmed_count > 0))
+        timeout_ns = 0;
+    completion->is_impatient = false;
+    /* Whoever was woken here can run, which was not known when the timeout was chosen. */
+    return rdy_a64_load_relaxed(wakes) != wakes_before ? 0 : timeout_ns;
+}
+
+void rdy_completion_settle(struct rdy_completion *completion)
+{
+    if (completion->trying.first && rdy_driver_backend(completion->driver)->is_settled)
+        rdy_send_settle(completion);
+}
+
+/* Of an operation that we know nothing of: what came with it must not be lost. */
+static int refuse(struct rdy_completion *completion, const struct rdy_fact *fact)
+{
+    struct rdy_buffer_pool *pool = &completion->pool;
+
+    rdy_a64_bump(&completion->driver->count.facts_for_closed_entry, 1);
+    if ((fact->flags & RDY_FACT_BUFFER) && fact->buffer < pool->count &&
+        pool->blocks[fact->buffer].refs == 0)
+        rdy_block_release(rdy_buffer_pool_filled(pool, fact->buffer));
+    if (rdy_token_about(fact->token) == RDY_ABOUT_ACCEPT && fact->result >= 0)
+        (void)rdy_sys_close(fact->result);
+    return 0;
+}
+
+int rdy_completion_take(struct rdy_completion *completion, struct rdy_scheduled_io *io,
+                        const struct rdy_fact *fact)
+{
+    enum rdy_token_about about = rdy_token_about(fact->token);
+    struct rdy_lane *lane;
+    bool is_active;
+
+    if (!io || !(io->flags & RDY_IO_LANE))
+        return refuse(completion, fact);
+    lane = rdy_lane_of(io);
+    if (about == RDY_ABOUT_SEND)
+        is_active = lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_WAITING;
+    else
+        is_active = (lane->recv == RDY_RECV_ACTIVE || lane->recv == RDY_RECV_CANCELLING) &&
+                    (about == RDY_ABOUT_ACCEPT) == !!(lane->flags & RDY_LANE_LISTENER);
+    if (rdy_unlikely(!is_active))
+        return refuse(completion, fact);
+    if (about == RDY_ABOUT_SEND)
+        return rdy_send_take(completion, lane, fact);
+    if (about == RDY_ABOUT_ACCEPT)
+        return rdy_accept_take(completion, lane, fact);
+    return rdy_recv_take(completion, lane, fact);
+}
+
+bool rdy_lane_is_idle(const struct rdy_scheduled_io *io)
+{
+    const struct rdy_lane *lane = rdy_lane_of(io);
+
+    return lane->recv != RDY_RECV_ACTIVE && lane->recv != RDY_RECV_CANCELLING &&
+           lane->send == RDY_SEND_IDLE;
+}
+
+void rdy_lane_stop(struct rdy_scheduled_io *io)
+{
+    struct rdy_lane *lane = rdy_lane_of(io);
+    struct rdy_backend *backend = rdy_driver_backend(io->driver);
+
+    rdy_recv_stop(lane, lane->flags & RDY_LANE_LISTENER ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV);
+    if (lane->send == RDY_SEND_WAITING)
+        (void)backend->ops->disarm(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND));
+    if (lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_QUEUED)
+        io->driver->completion->is_impatient = true;
+}
+
+void rdy_lane_release(struct rdy_scheduled_io *io)
+{
+    struct rdy_completion *completion = io->driver->completion;
+    struct rdy_lane *lane = rdy_lane_of(io);
+
+    lane->flags |= RDY_LANE_LEAVING;
+    if (lane->flags & RDY_LANE_LISTENER)
+        rdy_accept_drop(lane);
+    else
+        rdy_recv_drop(completion, lane);
+    rdy_lane_stop(io);
+    /* No room for a cancel now: again in the next turn. */
+    if (lane->recv == RDY_RECV_ACTIVE)
+        rdy_driver_request(io, RDY_REQUEST_RELEASE);
+}
+
+void rdy_lane_end(struct rdy_scheduled_io *io)
+{
+    struct rdy_lane *lane = rdy_lane_of(io);
+
+    rdy_assert(rdy_lane_is_idle(io));
+    lane_clear(io->driver->completion, lane);
+    lane->io = NULL;
+    io->flags &= (uint8_t)~RDY_IO_LANE;
+}
+
+void rdy_lane_check_leaving(struct rdy_lane *lane)
+{
+    if (rdy_unlikely(lane->flags & RDY_LANE_LEAVING))
+        rdy_driver_give_if_idle(lane->io->driver, lane->io);
+}
+
+void rdy_completion_survive(struct rdy_completion *completion)
+{
+    completion->is_native = false;
+    completion->dirty = (struct rdy_lane_list){0};
+    completion->trying = (struct rdy_lane_list){0};
+    rdy_buffer_pool_reclaim(&completion->pool);
+}
+
+/*
+ * A filter that came late refuses the very call that would have submitted the tries: none began.
+ * After any other death, and for what waited in the kernel, nobody knows how much went out.
+ */
+static bool may_resend(const struct rdy_lane *lane, int error)
+{
+    return lane->send == RDY_SEND_TRYING &&
+           (error == -EPERM || error == -ENOSYS || error == -EACCES);
+}
+
+void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
+{
+    struct rdy_completion *completion = io->driver->completion;
+    struct rdy_lane *lane = rdy_lane_of(io);
+    bool was_sending = lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_WAITING;
+    bool is_intact = !was_sending || may_resend(lane, error);
+
+    if (lane->recv != RDY_RECV_ENDED)
+        lane->recv = RDY_RECV_IDLE;
+    lane->sending = 0;
+    lane->send = RDY_SEND_IDLE;
+    if (!is_intact)
+        rdy_send_fail(completion, lane, -EIO);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lanes without a backend that runs operations: the entry is watched, and the engine makes the
+ * calls. Receiving needs nothing of its own: a buffer of the pool and a read (completion.c). What a
+ * socket does not take is sent on when it is writable, from copies, so that a peer that does not
+ * read never holds a buffer of the pool.
+ */
+#include "engine/lane.h"
+#include "engine/sys_socket.h"
+
+/* One call's worth of the queue. @asked: bytes that it was given. */
+static ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
+{
+    struct iovec pieces[RDY_SEND_PIECES_MAX];
+    struct msghdr message = {.msg_iov = pieces};
+    struct rdy_piece *piece = lane->unsent.first;
+
+    *asked = piece->len;
+    if (!piece->next)
+        return rdy_sys_send(lane->io->fd, piece->data, piece->len);
+    *asked = 0;
+    for (; piece && message.msg_iovlen < RDY_SEND_PIECES_MAX; piece = piece->next) {
+        pieces[message.msg_iovlen++] =
+            (struct iovec){.iov_base = piece->data, .iov_len = piece->len};
+        *asked += piece->len;
+    }
+    return rdy_sys_send_message(lane->io->fd, &message);
+}
+
+static void copy_out(struct rdy_completion *completion, const struct rdy_lane *lane)
+{
+    for (struct rdy_piece *piece = lane->unsent.first; piece; piece = piece->next) {
+        if (piece->block->id != RDY_BLOCK_NO_ID && !rdy_piece_copy_out(&completion->pool, piece))
+            return;
+    }
+}
+
+void rdy_plain_pump(struct rdy_lane *lane)
+{
+    struct rdy_completion *completion = lane->io->driver->completion;
+    struct rdy_registration reg = {.driver = lane->io->driver, .io = lane->io};
+
+    while (lane->unsent.first) {
+        struct rdy_event event = rdy_ready_event(&reg, RDY_INTEREST_WRITE);
+        size_t asked;
+        ssize_t sent;
+
+        if (rdy_event_ready(event) == 0 || rdy_event_is_shutdown(event))
+            break;
+        completion->count.sends++;
+        sent = send_some(lane, &asked);
+        if (sent < 0 && sent != -EAGAIN) {
+            rdy_send_fail(completion, lane, (int)sent);
+            return;
+        }
+        if (sent > 0)
+            rdy_send_advance(completion, lane, (size_t)sent);
+        if (sent == (ssize_t)asked)
+            continue;
+        /* The socket is full, and the kernel will say when it is not. */
+        completion->count.sends_unfinished++;
+        rdy_clear_readiness(&reg, event);
+        if (rdy_event_ready(event) & RDY_WRITE_CLOSED)
+            break; /* that flag stays: do not ask again and again */
+    }
+    copy_out(completion, lane);
+}

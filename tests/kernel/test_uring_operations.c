@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What completion mode leans on in io_uring, one test a promise, through the backend's own
+ * operations and on real sockets: when a new kernel breaks one, this program says which.
+ */
+#include "tests/kernel/helpers.h"
+
+#include <fcntl.h>
+
+#include "engine/backend.h"
+#include "uring/uring.h"
+
+#define SOON_NS      (2000 * RDY_NS_PER_MS)
+#define BUFFERS      8u
+#define BUFFER_SIZE  1024u
+#define RECV_TOKEN   ((uint64_t)RDY_ABOUT_RECV << 62 | 1)
+#define SEND_TOKEN   ((uint64_t)RDY_ABOUT_SEND << 62 | 1)
+#define ACCEPT_TOKEN ((uint64_t)RDY_ABOUT_ACCEPT << 62 | 1)
+
+struct desk {
+    struct rdy_backend *backend;
+    unsigned char *memory;
+    int fds[2];
+};
+
+static void desk_open(struct desk *desk, int family)
+{
+    struct rdy_backend_opts opts = {.events_max = 64, .cq_entries = 64};
+    enum rdy_ring_step step;
+
+    assert_int_equal(rdy_uring_open_at(&desk->backend, &opts, RDY_RUNG_DEFER, &step), 0);
+    desk->memory = calloc(BUFFERS, BUFFER_SIZE);
+    assert_non_null(desk->memory);
+    assert_int_equal(desk->backend->ops->lend(desk->backend, desk->memory, BUFFERS, BUFFER_SIZE),
+                     0);
+    if (family == AF_UNIX)
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, desk->fds), 0);
+    else
+        tcp_pair(desk->fds);
+}
+
+static void desk_fill(struct desk *desk)
+{
+    for (uint32_t i = 0; i < BUFFERS; i++)
+        desk->backend->ops->refill(desk->backend, i);
+}
+
+static void desk_close(struct desk *desk)
+{
+    desk->backend->ops->close(desk->backend);
+    free(desk->memory);
+    for (int i = 0; i < 2; i++)
+        (void)close(desk->fds[i]);
+}
+
+/* Facts as they come, up to @facts_max, for as long as none is the last; how many. */
+static uint32_t await_last(struct desk *desk, struct rdy_fact *facts, uint32_t facts_max)
+{
+    uint32_t count = 0;
+
+    for (int i = 0; i < 50 && count < facts_max; i++) {
+        int rc =
+            desk->backend->ops->wait(desk->backend, SOON_NS / 20, facts + count, facts_max - count);
+
+        assert_true(rc >= 0);
+        count += (uint32_t)rc;
+        if (count > 0 && (facts[count - 1].flags & RDY_FACT_LAST))
+            return count;
+    }
+    fail_msg("no last fact after %u", count);
+    return 0;
+}
+
+static void begin_recv(struct desk *desk, bool is_data_there)
+{
+    assert_int_equal(
+        desk->backend->ops->recv(desk->backend, desk->fds[0], RECV_TOKEN, is_data_there), 0);
+}
+
+/* The end was there before the receive began; with POLL_FIRST Linux 6.18 never tells of it. */
+static void receive_tells_of_an_end_that_came_before_it(void **state)
+{
+    static const int families[] = {AF_UNIX, AF_INET};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rdy_fact facts[8];
+        struct desk desk;
+        uint32_t count;
+
+        desk_open(&desk, families[i]);
+        desk_fill(&desk);
+        assert_int_equal(send(desk.fds[1], "abc", 3, 0), 3);
+        assert_int_equal(shutdown(desk.fds[1], SHUT_WR), 0);
+        begin_recv(&desk, families[i] == AF_UNIX);
+        count = await_last(&desk, facts, 8);
+
+        assert_int_equal(count, 2);
+        assert_int_equal(facts[0].result, 3);
+        assert_true(facts[0].flags & RDY_FACT_BUFFER);
+        assert_int_equal(facts[1].result, 0);
+        assert_false(facts[1].flags & RDY_FACT_BUFFER);
+        desk_close(&desk);
+    }
+}
+
+static void receive_without_buffers_ends_with_enobufs_and_takes_nothing(void **state)
+{
+    struct rdy_fact facts[8];
+    struct desk desk;
+    char back[4];
+
+    (void)state;
+    desk_open(&desk, AF_INET);
+    begin_recv(&desk, false);
+    assert_int_equal(send(desk.fds[1], "abc", 3, 0), 3);
+
+    assert_int_equal(await_last(&desk, facts, 8), 1);
+    assert_int_equal(facts[0].result, -ENOBUFS);
+    assert_int_equal(recv(desk.fds[0], back, sizeof(back), MSG_DONTWAIT), 3);
+    desk_close(&desk);
+}
+
+static void buffers_are_given_out_in_the_order_of_their_refills(void **state)
+{
+    struct rdy_fact facts[8];
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, AF_INET);
+    desk.backend->ops->refill(desk.backend, 5);
+    desk.backend->ops->refill(desk.backend, 2);
+    begin_recv(&desk, false);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(send(desk.fds[1], "x", 1, 0), 1);
+        assert_int_equal(desk.backend->ops->wait(desk.backend, SOON_NS, facts, 1), 1);
+        assert_int_equal(facts[0].buffer, i == 0 ? 5 : 2);
+        assert_int_equal(desk.memory[facts[0].buffer * BUFFER_SIZE], 'x');
+    }
+    desk_close(&desk);
+}
+
+static int send_now(struct desk *desk, void *data, size_t len, bool may_wait)
+{
+    struct iovec piece = {.iov_base = data, .iov_len = len};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    struct rdy_backend_send send = {
+        .fd = desk->fds[0], .token = SEND_TOKEN, .message = &message, .may_wait = may_wait};
+
+    return desk->backend->ops->send(desk->backend, &send);
+}
+
+/* What the engine concludes from silence: the bytes are there when wait() returns. */
+static void send_that_fits_is_silent_and_done_with_the_wait_that_submits_it(void **state)
+{
+    struct rdy_fact facts[8];
+    char hello[] = "hello";
+    struct desk desk;
+    char back[8];
+
+    (void)state;
+    desk_open(&desk, AF_INET);
+    assert_int_equal(send_now(&desk, hello, 5, false), 0);
+
+    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 0);
+    assert_true(desk.backend->is_settled);
+    assert_int_equal(recv(desk.fds[1], back, sizeof(back), MSG_DONTWAIT), 5);
+    desk_close(&desk);
+}
+
+/* A part went out: told in the same wait, with the number of bytes. */
+static void send_that_does_not_fit_tells_in_the_same_wait_how_much_went(void **state)
+{
+    static char big[8 << 20];
+    struct rdy_fact facts[8];
+    struct desk desk;
+    size_t heard = 0;
+    ssize_t count;
+
+    (void)state;
+    desk_open(&desk, AF_INET);
+    assert_int_equal(send_now(&desk, big, sizeof(big), false), 0);
+
+    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 1);
+    assert_true(facts[0].flags & RDY_FACT_LAST);
+    assert_true(facts[0].result > 0 && facts[0].result < (int)sizeof(big));
+    assert_int_equal(fcntl(desk.fds[1], F_SETFL, O_NONBLOCK), 0);
+    for (int i = 0; i < 10000 && heard < (size_t)facts[0].result; i++) {
+        count = recv(desk.fds[1], big, sizeof(big), 0);
+        heard += count > 0 ? (size_t)count : 0;
+    }
+    assert_int_equal(heard, facts[0].result);
+    desk_close(&desk);
+}
+
+static void send_to_a_full_socket_says_eagain_in_the_same_wait(void **state)
+{
+    static char big[8 << 20];
+    struct rdy_fact facts[8];
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, AF_INET);
+    while (send(desk.fds[0], big, sizeof(big), MSG_DONTWAIT) > 0)
+        ;
+    assert_int_equal(send_now(&desk, big, 1000, false), 0);
+
+    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 1);
+    assert_int_equal(facts[0].result, -EAGAIN);
+    desk_close(&desk);
+}
+
+static int dial(uint16_t port)
+{
+    struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    return fd;
+}
+
+static void accept_gives_nonblocking_descriptors_again_and_again(void **state)
+{
+    uint16_t port = 0;
+    struct rdy_fact facts[8];
+    struct desk desk;
+    int listener = listener_new(&port);
+    int caller;
+
+    (void)state;
+    assert_true(listener >= 0);
+    desk_open(&desk, AF_INET);
+    assert_int_equal(desk.backend->ops->accept(desk.backend, listener, ACCEPT_TOKEN), 0);
+    caller = dial(port);
+    assert_int_equal(desk.backend->ops->wait(desk.backend, SOON_NS, facts, 8), 1);
+    assert_true(facts[0].result >= 0);
+    assert_int_equal(facts[0].flags, 0);
+    assert_int_equal(fcntl(facts[0].result, F_GETFD), FD_CLOEXEC);
+    assert_true(fcntl(facts[0].result, F_GETFL) & O_NONBLOCK);
+    (void)close(facts[0].result);
+    (void)close(caller);
+    (void)close(listener);
+    desk_close(&desk);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(receive_tells_of_an_end_that_came_before_it),
+        cmocka_unit_test(receive_without_buffers_ends_with_enobufs_and_takes_nothing),
+        cmocka_unit_test(buffers_are_given_out_in_the_order_of_their_refills),
+        cmocka_unit_test(send_that_fits_is_silent_and_done_with_the_wait_that_submits_it),
+        cmocka_unit_test(send_that_does_not_fit_tells_in_the_same_wait_how_much_went),
+        cmocka_unit_test(send_to_a_full_socket_says_eagain_in_the_same_wait),
+        cmocka_unit_test(accept_gives_nonblocking_descriptors_again_and_again),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

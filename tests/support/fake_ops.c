@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fake's operations: carried out on the real files, a step in each wait, with the system calls
+ * that a ring would spare us. What a kernel does seldom (ends that come late, twice, or after each
+ * fact, sends that take a part, operations that stand still) is what a test can ask for.
+ */
+#include "tests/support/fake_backend.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+#include "engine/base.h"
+#include "engine/poison.h"
+
+static struct fake *fake_of(struct rdy_backend *backend)
+{
+    return (struct fake *)(void *)backend;
+}
+
+static void tell(struct fake *fake, struct rdy_fact fact)
+{
+    struct fake_queue *queue = fake->ops_state.is_withholding ? &fake->withheld : &fake->due;
+
+    rdy_assert(queue->count < FAKE_FACTS_MAX);
+    queue->fact[queue->count++] = fact;
+}
+
+static int ops_lend(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size)
+{
+    struct fake_ops *ops = &fake_of(backend)->ops_state;
+
+    if (ops->lend_error)
+        return ops->lend_error;
+    rdy_assert(count <= FAKE_BUFFERS_MAX);
+    ops->memory = memory;
+    ops->buffers_count = count;
+    ops->buffer_size = size;
+    return 0;
+}
+
+static void ops_refill(struct rdy_backend *backend, uint32_t buffer)
+{
+    struct fake_ops *ops = &fake_of(backend)->ops_state;
+
+    rdy_assert(buffer < ops->buffers_count && ops->free_count < ops->buffers_count);
+    ops->free[(ops->free_first + ops->free_count) % FAKE_BUFFERS_MAX] = buffer;
+    ops->free_count++;
+}
+
+static int op_add(struct fake *fake, struct fake_op op)
+{
+    struct fake_ops *ops = &fake->ops_state;
+
+    if (fake->arm_errors > 0) {
+        fake->arm_errors--;
+        return fake->arm_error;
+    }
+    rdy_assert(ops->ops_count < FAKE_OPS_MAX);
+    for (uint32_t i = 0; i < ops->ops_count; i++)
+        rdy_assert(ops->op[i].token != op.token); /* one of a kind at a time */
+    ops->op[ops->ops_count++] = op;
+    return 0;
+}
+
+static int ops_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there)
+{
+    (void)is_data_there;
+    return op_add(fake_of(backend), (struct fake_op){.fd = fd, .token = token});
+}
+
+static int ops_accept(struct rdy_backend *backend, int fd, uint64_t token)
+{
+    return op_add(fake_of(backend), (struct fake_op){.fd = fd, .token = token});
+}
+
+static int ops_send(struct rdy_backend *backend, const struct rdy_backend_send *send)
+{
+    struct fake_op op = {.fd = send->fd, .token = send->token, .may_wait = send->may_wait};
+
+    rdy_assert(send->message->msg_iovlen <= sizeof(op.pieces) / sizeof(op.pieces[0]));
+    op.message.msg_iovlen = send->message->msg_iovlen;
+    memcpy(op.pieces, send->message->msg_iov, op.message.msg_iovlen * sizeof(op.pieces[0]));
+    return op_add(fake_of(backend), op);
+}
+
+static uint32_t ops_salvage(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max)
+{
+    (void)backend;
+    (void)facts;
+    (void)facts_max;
+    return 0;
+}
+
+void fake_ops_install(struct rdy_backend_ops *ops)
+{
+    ops->lend = ops_lend;
+    ops->refill = ops_refill;
+    ops->recv = ops_recv;
+    ops->accept = ops_accept;
+    ops->send = ops_send;
+    ops->salvage = ops_salvage;
+}
+
+static void op_last(struct fake *fake, struct fake_op *op, int result)
+{
+    tell(fake, (struct rdy_fact){.token = op->token, .result = result, .flags = RDY_FACT_LAST});
+    op->is_over = true;
+}
+
+bool fake_ops_cancel(struct fake *fake, uint64_t token)
+{
+    for (uint32_t i = 0; i < fake->ops_state.ops_count; i++) {
+        struct fake_op *op = &fake->ops_state.op[i];
+
+        if (op->token == token && !op->is_over) {
+            op->is_cancelled = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A step of a receive; false when there is nothing more now. */
+static bool recv_step(struct fake *fake, struct fake_op *op)
+{
+    struct fake_ops *ops = &fake->ops_state;
+    struct rdy_fact fact = {.token = op->token, .flags = RDY_FACT_BUFFER};
+    unsigned char *buffer;
+    unsigned char byte;
+    ssize_t count;
+
+    if (ops->free_count == 0) {
+        count = recv(op->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (count >= 0 || errno != EAGAIN)
+            op_last(fake, op, count > 0 ? -ENOBUFS : (count == 0 ? 0 : -errno));
+        return false;
+    }
+    fact.buffer = ops->free[ops->free_first];
+    buffer = ops->memory + (size_t)fact.buffer * ops->buffer_size;
+    rdy_unpoison(buffer, ops->buffer_size); /* it is the kernel's to write to, but only its */
+    count = recv(op->fd, buffer, ops->buffer_size, MSG_DONTWAIT);
+    if (count <= 0) {
+        rdy_poison(buffer, ops->buffer_size);
+        if (count == 0 || errno != EAGAIN)
+            op_last(fake, op, count == 0 ? 0 : -errno);
+        return false;
+    }
+    ops->free_first = (ops->free_first + 1) % FAKE_BUFFERS_MAX;
+    ops->free_count--;
+    fact.result = (int)count;
+    if (ops->ends_each) {
+        fact.flags |= RDY_FACT_LAST | RDY_FACT_OVERFLOW;
+        op->is_over = true;
+    }
+    tell(fake, fact);
+    return !op->is_over;
+}
+
+static bool accept_step(struct fake *fake, struct fake_op *op)
+{
+    struct rdy_fact fact = {.token = op->token};
+
+    fact.result = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fact.result < 0) {
+        if (errno != EAGAIN)
+            op_last(fake, op, -errno);
+        return false;
+    }
+    if (fake->ops_state.ends_each) {
+        fact.flags |= RDY_FACT_LAST | RDY_FACT_OVERFLOW;
+        op->is_over = true;
+    }
+    tell(fake, fact);
+    return !op->is_over;
+}
+
+static void send_advance(struct fake_op *op, size_t sent)
+{
+    struct iovec *piece = op->pieces;
+
+    op->sent += sent;
+    while (sent > 0 && op->message.msg_iovlen > 0) {
+        size_t part = sent < piece->iov_len ? sent : piece->iov_len;
+
+        piece->iov_base = (char *)piece->iov_base + part;
+        piece->iov_len -= part;
+        sent -= part;
+        if (piece->iov_len > 0)
+            return;
+        op->message.msg_iovlen--;
+        memmove(op->pieces, op->pieces + 1, op->message.msg_iovlen * sizeof(op->pieces[0]));
+    }
+}
+
+static void send_step(struct fake *fake, struct fake_op *op)
+{
+    struct msghdr message = op->message;
+    size_t most = fake->ops_state.send_max;
+    ssize_t count;
+
+    message.msg_iov = op->pieces;
+    if (most > 0) {
+        message.msg_iovlen = 1;
+        count = send(op->fd, op->pieces[0].iov_base,
+                     op->pieces[0].iov_len < most ? op->pieces[0].iov_len : most,
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        count = sendmsg(op->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    if (count < 0 && errno != EAGAIN) {
+        op_last(fake, op, -errno);
+        return;
+    }
+    if (count > 0)
+        send_advance(op, (size_t)count);
+    if (op->message.msg_iovlen > 0) {
+        if (!op->may_wait)
+            op_last(fake, op, op->sent > 0 ? (int)op->sent : -EAGAIN);
+        return;
+    }
+    if (op->may_wait)
+        op_last(fake, op, (int)op->sent);
+    op->is_over = true;
+}
+
+static void op_progress(struct fake *fake, struct fake_op *op)
+{
+    uint32_t steps_max = fake->ops_state.recv_max ? fake->ops_state.recv_max : 32;
+
+    if (op->is_cancelled) {
+        op_last(fake, op, -ECANCELED);
+        if (fake->ops_state.is_doubling)
+            op_last(fake, op, -ECANCELED);
+        return;
+    }
+    if (fake->ops_state.is_deaf)
+        return;
+    if (rdy_token_about(op->token) == RDY_ABOUT_SEND) {
+        send_step(fake, op);
+        return;
+    }
+    for (uint32_t step = 0; step < steps_max; step++) {
+        if (!(rdy_token_about(op->token) == RDY_ABOUT_RECV ? recv_step(fake, op)
+                                                           : accept_step(fake, op)))
+            return;
+    }
+}
+
+void fake_ops_progress(struct fake *fake)
+{
+    struct fake_ops *ops = &fake->ops_state;
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < ops->ops_count; i++)
+        op_progress(fake, &ops->op[i]);
+    for (uint32_t i = 0; i < ops->ops_count; i++) {
+        if (!ops->op[i].is_over)
+            ops->op[kept++] = ops->op[i];
+    }
+    ops->ops_count = kept;
+    /* Told in this wait, or not at all: nothing of a try is kept back unless the test does so. */
+    fake->backend.is_settled = !ops->is_deaf && fake->withheld.count == 0;
+}

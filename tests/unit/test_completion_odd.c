@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What kernels do seldom, on the fake: last facts that come late, in another order, twice or not
+ * before the end; receives that end after each fact; requests that find no room; a backend that
+ * cannot have buffers. Each must leave nothing behind, which rig_teardown() sees.
+ */
+#include "tests/support/rig.h"
+
+static struct fake_ops *ops_of(struct rig *rig)
+{
+    return &rig->fake->ops_state;
+}
+
+static int poll_sends_held(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
+    if (rig->result == 0)
+        rig->held_count = 0;
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static void close_waits_for_a_last_fact_that_is_late(void **state)
+{
+    struct rig *rig = *state;
+    int fd;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    fd = rig->stream.fd;
+    ops_of(rig)->is_withholding = true;
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+
+    /* Asked to stop, but it has not said so: the file must not be closed under it. */
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 1);
+    assert_true(fcntl(fd, F_GETFD) >= 0);
+
+    fake_let_go(rig->fake, false);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+static void data_that_arrives_while_leaving_goes_back_to_the_pool(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    ops_of(rig)->is_withholding = true;
+    rig_say(rig, "late", 4);
+    rig_turn(rig); /* received by the kernel, not told yet */
+    assert_int_equal(rig->result, RDY_PENDING);
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+    fake_let_go(rig->fake, false);
+    rig_turn(rig);
+
+    assert_int_equal(rig_stats(rig).buffers_free, rig_stats(rig).buffers_total);
+}
+
+static void last_fact_that_comes_twice_is_refused_once(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    ops_of(rig)->is_doubling = true;
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+    assert_int_equal(driver_stats(rig->runtime).facts_for_closed_entry, 1);
+}
+
+static void receive_that_ends_after_each_fact_goes_on(void **state)
+{
+    struct rig *rig = *state;
+    unsigned char chunk[30000];
+
+    ops_of(rig)->ends_each = true;
+    rig_connect(rig);
+    for (size_t i = 0; i < sizeof(chunk); i++)
+        chunk[i] = rig_pattern(i);
+    rig_say(rig, chunk, sizeof(chunk));
+    assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
+    rig_run(rig, rig_poll_recv_all);
+
+    assert_int_equal(rig->have, sizeof(chunk));
+    assert_memory_equal(rig->bytes, chunk, sizeof(chunk));
+    assert_true(rig_stats(rig).recvs_armed >= 8);
+}
+
+/* A try of which nothing was heard is not done before the backend says that it would have been. */
+static void send_is_not_taken_for_done_too_early(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    ops_of(rig)->is_deaf = true;
+    rig->held[rig->held_count++] = rig_buf(rig, "unheard", 7);
+    rig_run(rig, poll_sends_held);
+    rig_turn(rig);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 7);
+    assert_int_equal(rig_stats(rig).blocks_live, 1);
+
+    ops_of(rig)->is_deaf = false;
+    rig_turn(rig);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 0);
+    assert_int_equal(rig_stats(rig).blocks_live, 0);
+}
+
+static void close_waits_for_a_send_that_stands_still(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    ops_of(rig)->is_deaf = true;
+    rig->held[rig->held_count++] = rig_buf(rig, "slow", 4);
+    rig_run(rig, poll_sends_held);
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 1);
+    assert_int_equal(rig_stats(rig).blocks_live, 1); /* the kernel reads it */
+
+    ops_of(rig)->is_deaf = false;
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+}
+
+static void receive_without_room_for_it_is_begun_later(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    rig->fake->arm_error = -EBUSY;
+    rig->fake->arm_errors = 3;
+    rig_say(rig, "patience", 8);
+    rig_run(rig, rig_poll_recv);
+
+    assert_int_equal(rig->result, 8);
+    assert_int_equal(rig->fake->arm_errors, 0);
+}
+
+static void send_without_room_for_it_is_begun_later(void **state)
+{
+    struct rig *rig = *state;
+    char back[8];
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    rig->fake->arm_error = -EBUSY;
+    rig->fake->arm_errors = 3;
+    rig->held[rig->held_count++] = rig_buf(rig, "patience", 8);
+    rig_run(rig, poll_sends_held);
+    rig_turn(rig);
+
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 8);
+    assert_int_equal(rig->fake->arm_errors, 0);
+}
+
+static void cancel_without_room_for_it_is_asked_again(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    rig->fake->disarm_error = -EBUSY;
+    rig->fake->disarm_errors = 2;
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+}
+
+static void backend_that_takes_no_buffers_watches_instead(void **state)
+{
+    struct rig *rig = *state;
+
+    ops_of(rig)->lend_error = -ENOMEM;
+    rig_connect(rig);
+    rig_say(rig, "plain", 5);
+    rig_run(rig, rig_poll_recv);
+
+    assert_int_equal(rig->result, 5);
+    assert_false(rdy_completion_is_native(rig->runtime));
+    assert_int_equal(rig_stats(rig).recvs_armed, 0);
+}
+
+/* The opposite of the order in which they were asked for. */
+static void last_facts_in_reverse_order_free_everything(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_stream other;
+    struct rdy_task_id id;
+    int other_peer;
+
+    rig_connect(rig);
+    id = spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    other = rig->stream;
+    other_peer = rig->peer;
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig->held[rig->held_count++] = rig_buf(rig, "reply", 5);
+    rig_run(rig, poll_sends_held);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+
+    ops_of(rig)->is_withholding = true;
+    rdy_stream_close(&other);
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 2);
+    fake_let_go(rig->fake, true);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+    assert_int_equal(close(other_peer), 0);
+}
+
+static void runtime_closes_over_operations_that_never_end(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig->held[rig->held_count++] = rig_buf(rig, "never", 5);
+    ops_of(rig)->is_deaf = true;
+    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    rig_turn(rig);
+    ops_of(rig)->is_withholding = true;
+
+    rdy_stream_close(&rig->stream);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    assert_int_equal(close(rig->peer), 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        ON_FAKE_ONLY(close_waits_for_a_last_fact_that_is_late),
+        ON_FAKE_ONLY(data_that_arrives_while_leaving_goes_back_to_the_pool),
+        ON_FAKE_ONLY(last_fact_that_comes_twice_is_refused_once),
+        ON_FAKE_ONLY(receive_that_ends_after_each_fact_goes_on),
+        ON_FAKE_ONLY(send_is_not_taken_for_done_too_early),
+        ON_FAKE_ONLY(close_waits_for_a_send_that_stands_still),
+        ON_FAKE_ONLY(receive_without_room_for_it_is_begun_later),
+        ON_FAKE_ONLY(send_without_room_for_it_is_begun_later),
+        ON_FAKE_ONLY(cancel_without_room_for_it_is_asked_again),
+        ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
+        ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),
+        ON_FAKE_ONLY(runtime_closes_over_operations_that_never_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The backend's inside: what poll.c (watches, waiting) and complete.c (operations) share.
+ *
+ * user_data is a token, whose low word is odd (a live generation), or ours: a cancel carries its
+ * target's token with the lowest bit cleared, the wake poll a value of its own.
+ */
+#ifndef RDY_URING_URING_H
+#define RDY_URING_URING_H
+
+#include "uring/ring.h"
+
+/* The group of the provided buffers: there is one. */
+#define RDY_URING_GROUP 0
+
+struct rdy_uring_buffers {
+    struct io_uring_buf_ring *ring; /* NULL: none were lent */
+    unsigned char *memory;
+    uint32_t count;
+    uint32_t size;
+    uint32_t refills; /* written into the ring, not yet shown to the kernel */
+    uint32_t free;    /* with the kernel, or about to be */
+};
+
+struct uring {
+    struct rdy_backend backend;
+    struct rdy_ring ring;
+    int wake_fd;          /* written by wake(), never drained: each write is an edge */
+    int notify_fd;        /* embedded only: readable when wait() would find something; or -1 */
+    bool is_wake_armed;   /* a multishot poll on wake_fd is in the kernel */
+    struct rdy_a64 wakes; /* system calls of wake() on any thread; wait() moves them over */
+    struct rdy_uring_buffers buffers;
+};
+
+static_assert(offsetof(struct uring, backend) == 0, "a backend is its uring");
+
+static inline struct uring *uring_of(struct rdy_backend *backend)
+{
+    return rdy_container_of(backend, struct uring, backend);
+}
+
+/* complete.c */
+int rdy_uring_lend(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size);
+void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer);
+int rdy_uring_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
+int rdy_uring_accept(struct rdy_backend *backend, int fd, uint64_t token);
+int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *send);
+
+/* Shows refilled buffers to the kernel. */
+void rdy_uring_show_refills(struct uring *uring);
+
+/* An operation's completion as a fact. */
+void rdy_uring_take_operation(const struct io_uring_cqe *cqe, bool is_overflow,
+                              struct rdy_fact *fact);
+
+/* After the ring was closed. */
+void rdy_uring_free_buffers(struct uring *uring);
+
+#endif

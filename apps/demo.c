@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `rdy demo`: the same echo server on io_uring and on epoll, under the same load, side by side.
+ * `rdy demo`: the same echo server on io_uring, in completion mode and by readiness, and on epoll,
+ * under the same load, side by side.
  *
- * Both servers run for the whole demo, each in a process of its own; the load runs in this one, on
- * epoll for both, and takes turns between them, two rounds each, so that neither profits from its
- * place in the order. Where there are two processors the servers have one and the load the other.
+ * The servers run for the whole demo, each in a process of its own; the load runs in this one, on
+ * epoll for all, and takes turns between them, two rounds each, so that none profits from its place
+ * in the order. Where there are two processors the servers have one and the load the other.
  * CPU time is the server's own, between the start and the end of the measured time.
  */
 #include "apps/demo.h"
@@ -19,14 +20,15 @@
 
 #define NS_PER_S         UINT64_C(1000000000)
 #define ROUNDS           2
-#define ARMS             2
+#define ARMS             3
 #define IDLE_CONNECTIONS 1000
 #define FILES_RESERVED   64
 
 static const char usage[] =
     "usage: rdy demo [FLAGS]\n"
     "\n"
-    "Runs an echo server on io_uring and on epoll under the same load and compares them.\n"
+    "Runs an echo server on io_uring (completion mode, readiness) and on epoll under the\n"
+    "same load, and compares them.\n"
     "\n"
     "  --connections C   1 to 100k (default 64)\n"
     "  --size B          bytes of a message, 1 to 64M (default 64)\n"
@@ -37,6 +39,7 @@ static const char usage[] =
 struct arm {
     const char *name; /* for a person */
     const char *backend;
+    const char *mode;
     struct server server;
     struct server_summary summary;
     struct load_result sum;
@@ -103,7 +106,7 @@ static int arm_round(struct demo *demo, struct arm *arm)
 static int arm_idle(const struct demo *demo, struct arm *arm)
 {
     struct server server;
-    int rc = server_start(&server, arm->backend, demo->server_cpu);
+    int rc = server_start(&server, arm->backend, arm->mode, demo->server_cpu);
 
     if (rc < 0)
         return rc;
@@ -183,6 +186,9 @@ static void print_table(const struct demo *demo)
     (void)printf("\n%-34s", "");
     for (uint32_t i = 0; i < demo->arms_count; i++)
         (void)printf("%14s", demo->arms[i].name);
+    (void)printf("\n%-34s", "");
+    for (uint32_t i = 0; i < demo->arms_count; i++)
+        (void)printf("%14s", demo->arms[i].mode);
     (void)putchar('\n');
     print_row(demo, "requests a second", requests_per_second, 0);
     print_row(demo, "latency p50, us", p50_us, 0);
@@ -202,8 +208,10 @@ static bool has_errors(const struct demo *demo)
     for (uint32_t i = 0; i < demo->arms_count; i++) {
         if (!load_has_errors(&demo->arms[i].sum))
             continue;
-        complain("demo", "replies on %s were lost or wrong: %llu bytes differ, %llu unanswered",
-                 demo->arms[i].name, (unsigned long long)demo->arms[i].sum.errors.mismatched_bytes,
+        complain("demo",
+                 "replies on %s (%s) were lost or wrong: %llu bytes differ, %llu unanswered",
+                 demo->arms[i].name, demo->arms[i].mode,
+                 (unsigned long long)demo->arms[i].sum.errors.mismatched_bytes,
                  (unsigned long long)demo->arms[i].sum.errors.unanswered);
         is_wrong = true;
     }
@@ -217,7 +225,8 @@ static int demo_measure(struct demo *demo)
     for (uint32_t i = 0; i < demo->arms_count && rc == 0; i++)
         rc = arm_idle(demo, &demo->arms[i]);
     for (uint32_t i = 0; i < demo->arms_count && rc == 0; i++)
-        rc = server_start(&demo->arms[i].server, demo->arms[i].backend, demo->server_cpu);
+        rc = server_start(&demo->arms[i].server, demo->arms[i].backend, demo->arms[i].mode,
+                          demo->server_cpu);
     /* Not before: a child would inherit our one processor and find no other. */
     if (demo->server_cpu >= 0)
         (void)system_pin(0);
@@ -247,12 +256,13 @@ static int demo_execute(struct demo *demo)
     return has_errors(demo) ? STATUS_FAILED : STATUS_OK;
 }
 
-static void demo_add_arm(struct demo *demo, const char *name, const char *backend)
+static void demo_add_arm(struct demo *demo, const char *name, const char *backend, const char *mode)
 {
     struct arm *arm = &demo->arms[demo->arms_count++];
 
     arm->name = name;
     arm->backend = backend;
+    arm->mode = mode;
     arm->server.pid = -1;
 }
 
@@ -264,11 +274,13 @@ static void demo_prepare(struct demo *demo)
 
     if (rc == 0)
         rc = probe.uring_result;
-    if (rc == 0)
-        demo_add_arm(demo, "io_uring", "uring");
-    else
+    if (rc == 0) {
+        demo_add_arm(demo, "io_uring", "uring", io_mode_name(true));
+        demo_add_arm(demo, "io_uring", "uring", io_mode_name(false));
+    } else {
         (void)printf("io_uring does not run here: %s (see rdy info); epoll alone\n", strerror(-rc));
-    demo_add_arm(demo, "epoll", "epoll");
+    }
+    demo_add_arm(demo, "epoll", "epoll", io_mode_name(false));
     demo->server_cpu = system_cpus() >= 2 ? 1 : -1;
 }
 
@@ -301,6 +313,7 @@ static int demo_main(const struct command *command, int argc, char **argv)
         .duration_ns = 2 * NS_PER_S,
         .depth = 1,
         .backend = RDY_BACKEND_EPOLL,
+        .mode = MODE_READINESS,
     };
     if (!options_parse(command, flags, sizeof(flags) / sizeof(flags[0]), argc, argv, &status))
         return status;

@@ -25,11 +25,12 @@ struct server {
 /**
  * server_start() - run `rdy echo` on a free loopback port and wait until it listens
  * @backend: "uring" or "epoll"
+ * @mode:    "completion" or "readiness"
  * @cpu:     processor to run on, by index; negative: anywhere
  *
  * Return: 0, or -errno with no child left.
  */
-int server_start(struct server *server, const char *backend, int cpu);
+int server_start(struct server *server, const char *backend, const char *mode, int cpu);
 
 /* Ends the child with SIGTERM and reads its summary (may be NULL). 0, or -errno. */
 int server_stop(struct server *server, struct server_summary *summary);

@@ -22,18 +22,18 @@
 #define LINE_MAX_BYTES 1024
 
 /* In the child; does not return. It is to die with us, however we end. */
-static _Noreturn void server_exec(const char *backend, int cpu, int output_fd)
+static _Noreturn void server_exec(const char *backend, const char *mode, int cpu, int output_fd)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (cpu >= 0)
         (void)system_pin((uint32_t)cpu);
     (void)dup2(output_fd, STDOUT_FILENO);
     (void)execl("/proc/self/exe", "rdy", "echo", "--listen", "127.0.0.1:0", "--backend", backend,
-                "--json", (char *)NULL);
+                "--mode", mode, "--json", (char *)NULL);
     _exit(127);
 }
 
-static int server_spawn(struct server *server, const char *backend, int cpu)
+static int server_spawn(struct server *server, const char *backend, const char *mode, int cpu)
 {
     int pipe_fds[2];
 
@@ -42,7 +42,7 @@ static int server_spawn(struct server *server, const char *backend, int cpu)
     (void)fflush(stdout); /* or the child would hold a copy of what we have not written yet */
     server->pid = fork();
     if (server->pid == 0)
-        server_exec(backend, cpu, pipe_fds[1]);
+        server_exec(backend, mode, cpu, pipe_fds[1]);
     (void)close(pipe_fds[1]);
     if (server->pid < 0) {
         (void)close(pipe_fds[0]);
@@ -78,12 +78,12 @@ static int server_read_port(struct server *server)
     return 0;
 }
 
-int server_start(struct server *server, const char *backend, int cpu)
+int server_start(struct server *server, const char *backend, const char *mode, int cpu)
 {
     int rc;
 
     *server = (struct server){.pid = -1};
-    rc = server_spawn(server, backend, cpu);
+    rc = server_spawn(server, backend, mode, cpu);
     if (rc < 0)
         return rc;
     rc = server_read_port(server);

@@ -31,6 +31,8 @@ static const char usage[] =
     "  --workers N          threads, each with an engine of its own (default "
     "1)\n"
     "  --backend B          auto, uring or epoll (default auto)\n"
+    "  --mode M             readiness or completion (default: completion on "
+    "io_uring)\n"
     "  --pin                bind each worker to a processor\n"
     "  --metrics HOST:PORT  serve GET /metrics there, for Prometheus\n"
     "  --json               the summary as one JSON object\n";
@@ -54,6 +56,7 @@ struct server {
     const struct echo_options *options;
     struct rdy_engine *engine;
     struct rdy_address endpoint;
+    bool is_completing;
     struct metrics_http *metrics; /* NULL: not asked for */
     struct rdy_runtime *runtimes[WORKERS_MAX];
     struct echo_worker workers[WORKERS_MAX];
@@ -68,6 +71,9 @@ static void summary_add(struct summary *summary, const struct echo_worker *worke
     sum->bytes += one->bytes;
     sum->bytes_dropped += one->bytes_dropped;
     sum->io_calls += one->io_calls;
+    /* Without a ring that does it the engine makes the calls; what said EAGAIN is not told. */
+    if (!worker->is_native)
+        sum->io_calls += worker->completion.recv_buffers + worker->completion.sends;
     sum->resets += one->resets;
     sum->failures += one->failures;
     summary->driver_calls += worker->driver.system_calls;
@@ -194,6 +200,7 @@ static int worker_start(struct rdy_engine *engine, uint32_t index, struct rdy_ru
         return -ENOMEM;
     (void)snprintf(worker->backend, sizeof(worker->backend), "%s",
                    rdy_driver_backend_name(rdy_runtime_driver(runtime)));
+    worker->is_native = rdy_completion_is_native(runtime);
     rdy_runtime_set_context(runtime, worker);
     ((struct server *)arg)->runtimes[index] = runtime;
     return 0;
@@ -206,6 +213,8 @@ static void worker_stop(struct rdy_engine *engine, uint32_t index, struct rdy_ru
 
     (void)engine;
     rdy_driver_read_stats(rdy_runtime_driver(runtime), &worker->driver);
+    rdy_completion_read_stats(runtime, &worker->completion);
+    worker->is_native = rdy_completion_is_native(runtime);
     free(worker->buffer);
 }
 
@@ -230,6 +239,9 @@ static int server_open(struct server *server)
 
     if (rc < 0)
         complain_about_start(options, failure.step, rc);
+    else
+        server->is_completing = options->mode == MODE_COMPLETION ||
+                                (options->mode == MODE_AUTO && server->workers[0].is_native);
     return rc;
 }
 
@@ -240,7 +252,8 @@ static int server_listen(struct server *server)
         .size = sizeof(what),
         .addr = (const struct sockaddr *)&server->endpoint.addr,
         .addr_len = server->endpoint.addr_len,
-        .session = &echo_session,
+        .session = server->is_completing ? &echo_completion_session : &echo_session,
+        .listen = {.size = sizeof(what.listen), .is_completing = server->is_completing},
     };
     struct rdy_address bound;
     int rc = rdy_engine_serve(server->engine, &what, &bound.addr, &bound.addr_len);
@@ -299,9 +312,9 @@ static int server_run(struct server *server, const sigset_t *signals, const char
     int joined;
     int rc;
 
-    (void)printf("listening on %s backend=%s workers=%u\n",
+    (void)printf("listening on %s backend=%s mode=%s workers=%u\n",
                  rdy_address_format(&server->endpoint, text), server->workers[0].backend,
-                 (unsigned)server->options->workers);
+                 io_mode_name(server->is_completing), (unsigned)server->options->workers);
     if (server->metrics)
         (void)printf("metrics on http://%s/metrics\n", metrics_text);
     (void)fflush(stdout);
@@ -358,6 +371,7 @@ static int echo_run(const struct command *command, int argc, char **argv)
          .max = WORKERS_MAX,
          .range = "1 to 256"},
         {.name = "backend", .kind = FLAG_BACKEND, .value = &options.backend},
+        {.name = "mode", .kind = FLAG_MODE, .value = &options.mode},
         {.name = "metrics", .kind = FLAG_ADDRESS, .value = &options.metrics},
         {.name = "pin", .kind = FLAG_SWITCH, .value = &options.is_pinned},
         {.name = "json", .kind = FLAG_SWITCH, .value = &options.is_json},

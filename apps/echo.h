@@ -13,6 +13,7 @@
 
 #include <rdy/rdy.h>
 
+#include "apps/options.h"
 #include "apps/resolve.h"
 
 #define ECHO_BUFFER_SIZE (64 * 1024) /* bytes of the read buffer that a worker's sessions share */
@@ -22,6 +23,7 @@ struct echo_options {
     struct rdy_endpoint metrics; /* no host: not asked for */
     uint64_t workers;
     enum rdy_backend_kind backend;
+    enum io_mode mode;
     bool is_pinned;
     bool is_json;
 };
@@ -39,11 +41,14 @@ struct echo_counters {
 struct echo_worker {
     struct echo_counters counters;
     struct rdy_driver_stats driver; /* at the end */
+    struct rdy_completion_stats completion;
+    bool is_native;
     char backend[16];
     unsigned char *buffer;
 };
 
-/* A session, for rdy_engine_serve(). */
+/* Sessions, for rdy_engine_serve(): by readiness, and in completion mode. */
 extern const struct rdy_task_spec echo_session;
+extern const struct rdy_task_spec echo_completion_session;
 
 #endif

@@ -32,6 +32,7 @@ static const char usage[] =
     "connections; latency\n"
     "                        counts from the moment a message was due\n"
     "  --backend B           auto, uring or epoll (default auto)\n"
+    "  --mode M              readiness or completion (default: completion on io_uring)\n"
     "  --json                the report as one JSON object\n"
     "\n"
     "Exit status 0 if every reply came and was right, 1 if not, 2 if it could not begin.\n";
@@ -96,6 +97,7 @@ static int load_main(const struct command *command, int argc, char **argv)
         DEPTH,
         RATE,
         BACKEND,
+        MODE,
         JSON,
         COUNT
     };
@@ -110,6 +112,7 @@ static int load_main(const struct command *command, int argc, char **argv)
         [DEPTH] = {"depth", FLAG_COUNT, &options.depth, 1, DEPTH_MAX, "1 to 4096", false, false},
         [RATE] = {"rate", FLAG_COUNT, &options.rate, 1, RATE_MAX, "1 to 100M", false, false},
         [BACKEND] = {"backend", FLAG_BACKEND, &options.backend, 0, 0, NULL, false, false},
+        [MODE] = {"mode", FLAG_MODE, &options.mode, 0, 0, NULL, false, false},
         [JSON] = {"json", FLAG_SWITCH, &options.is_json, 0, 0, NULL, false, false},
     };
     int status;

@@ -15,6 +15,7 @@
 #include <rdy/rdy.h>
 
 #include "apps/histogram.h"
+#include "apps/options.h"
 #include "apps/pattern.h"
 #include "apps/resolve.h"
 
@@ -28,6 +29,7 @@ struct load_options {
     uint64_t depth; /* messages in flight on a connection, in the closed loop */
     uint64_t rate;  /* messages a second over all connections; 0: closed loop */
     enum rdy_backend_kind backend;
+    enum io_mode mode;
     bool is_json;
 
     /* Called at the start and at the end of the measured time; may be NULL. */

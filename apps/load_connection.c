@@ -219,6 +219,14 @@ static int connection_exchange(struct load_connection *connection, struct rdy_ta
     }
 }
 
+static bool load_is_completing(const struct load *load)
+{
+    enum io_mode mode = load->options->mode;
+
+    return mode == MODE_COMPLETION ||
+           (mode == MODE_AUTO && rdy_completion_is_native(load->runtime));
+}
+
 static int connection_start_connect(struct load_connection *connection)
 {
     struct load *load = connection->load;
@@ -245,6 +253,8 @@ static int connection_connect(struct load_connection *connection, struct rdy_tas
         return RDY_PENDING;
     if (rc < 0 && load->connect_rc == 0)
         load->connect_rc = rc;
+    if (rc == 0 && load_is_completing(load))
+        rc = rdy_stream_start_completion(&connection->stream);
     if (rc == 0)
         load->connected++;
     rdy_waker_wake(&load->director);

@@ -31,6 +31,17 @@ static int parse_backend(const char *text, enum rdy_backend_kind *backend)
     return -EINVAL;
 }
 
+static int parse_mode(const char *text, enum io_mode *mode)
+{
+    if (strcmp(text, io_mode_name(false)) == 0)
+        *mode = MODE_READINESS;
+    else if (strcmp(text, io_mode_name(true)) == 0)
+        *mode = MODE_COMPLETION;
+    else
+        return -EINVAL;
+    return 0;
+}
+
 static int parse_number(const struct flag *flag, const char *text)
 {
     uint64_t *value = flag->value;
@@ -69,6 +80,8 @@ static int flag_set(struct flag *flag, const char *text)
         return 0;
     case FLAG_BACKEND:
         return parse_backend(text, flag->value);
+    case FLAG_MODE:
+        return parse_mode(text, flag->value);
     case FLAG_ADDRESS:
         return parse_flag_address(flag, text);
     case FLAG_COUNT:
@@ -84,6 +97,8 @@ static const char *flag_expects(const struct flag *flag)
     switch (flag->kind) {
     case FLAG_BACKEND:
         return "auto, uring or epoll";
+    case FLAG_MODE:
+        return "readiness or completion";
     case FLAG_ADDRESS:
         return flag->min > 0 ? "HOST:PORT with a port from 1 to 65535, IPv6 as [::1]:7000"
                              : "HOST:PORT with a port from 0 to 65535, IPv6 as [::1]:7000";

@@ -17,6 +17,18 @@
 
 #define FLAGS_MAX 16 /* of one subcommand */
 
+/* How connections are served. */
+enum io_mode {
+    MODE_AUTO = 0, /* completion where io_uring does it, else readiness */
+    MODE_READINESS,
+    MODE_COMPLETION,
+};
+
+static inline const char *io_mode_name(bool is_completing)
+{
+    return is_completing ? "completion" : "readiness";
+}
+
 /* What a flag takes, and what struct flag's @value points to. */
 enum flag_kind {
     FLAG_SWITCH,   /* nothing; bool */
@@ -24,6 +36,7 @@ enum flag_kind {
     FLAG_SIZE,     /* bytes; uint64_t */
     FLAG_DURATION, /* uint64_t, nanoseconds */
     FLAG_BACKEND,  /* auto, uring or epoll; enum rdy_backend_kind */
+    FLAG_MODE,     /* readiness or completion; enum io_mode */
     FLAG_ADDRESS,  /* HOST:PORT; struct rdy_endpoint, @min is the lowest port */
 };
 

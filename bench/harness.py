@@ -46,8 +46,13 @@ def arms_of(build):
         Arm("raw-epoll", [raw, *listen], "raw-epoll"),
         Arm("raw-uring", [raw_uring, *listen], "raw-uring"),
     ]
-    for name, backend, announced in (("epoll", "epoll", "epoll"), ("uring", "uring", "io_uring")):
-        command = [rdy, "echo", *listen, "--workers", "1", "--backend", backend, "--json"]
+    for name, backend, mode, announced in (
+        ("epoll", "epoll", "readiness", "epoll"),
+        ("uring", "uring", "readiness", "io_uring"),
+        ("completion", "uring", "completion", "io_uring"),
+        ("epoll-completion", "epoll", "completion", "epoll"),
+    ):
+        command = [rdy, "echo", *listen, "--backend", backend, "--mode", mode, "--json"]
         arms.append(Arm("rdy-" + name, command, announced))
     for path in (rdy, raw, raw_uring):
         if not os.access(path, os.X_OK):

@@ -16,6 +16,7 @@ import time
 RDY = os.environ["RDY_COMMAND"]
 BACKENDS = ("uring", "epoll")
 LIMIT_S = 30
+LISTENING = r"listening on (\S+):(\d+) backend=(\S+) mode=(readiness|completion) workers=(\d+)\n"
 
 
 def run(*args, **options):
@@ -35,7 +36,7 @@ class Echo:
         command = [RDY, "echo", "--listen", listen, "--json", *args]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
         self.line = self.process.stdout.readline()
-        match = re.match(r"listening on (\S+):(\d+) backend=(\S+) workers=(\d+)\n", self.line)
+        match = re.match(LISTENING, self.line)
         if not match:
             self.process.kill()
             raise AssertionError(f"no listening line but {self.line!r}")

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection of the echo server in completion mode: what was received is sent as it is, from
+ * the buffer that it came in. No copy, and nothing of the session's own while it is idle. When the
+ * peer has half closed, what is owed is still sent, then our side is shut down. The worker's thread
+ * throughout.
+ */
+#include "apps/echo.h"
+
+#include <errno.h>
+
+struct session {
+    struct rdy_stream stream;
+    struct rdy_buf owed; /* received, and not yet handed over for sending */
+    bool is_ended;       /* the peer sends no more */
+};
+
+static struct echo_worker *worker_of(struct rdy_task *task)
+{
+    return rdy_runtime_context(rdy_task_runtime(task));
+}
+
+static int session_failed(struct echo_worker *worker, int error)
+{
+    if (error == -ECONNRESET || error == -EPIPE)
+        worker->counters.resets++;
+    else
+        worker->counters.failures++;
+    return error;
+}
+
+/* 0 when it was handed over. */
+static int session_send(struct session *session, struct rdy_task *task)
+{
+    int rc = rdy_stream_poll_send(&session->stream, task, &session->owed);
+
+    return rc == 0 || rc == RDY_PENDING ? rc : session_failed(worker_of(task), rc);
+}
+
+static int session_receive(struct session *session, struct rdy_task *task)
+{
+    struct echo_worker *worker = worker_of(task);
+    ssize_t count = rdy_stream_poll_recv(&session->stream, task, &session->owed);
+
+    if (count == RDY_PENDING)
+        return RDY_PENDING;
+    if (count < 0)
+        return session_failed(worker, (int)count);
+    if (count == 0) {
+        session->is_ended = true;
+        return 0;
+    }
+    worker->counters.requests++;
+    worker->counters.bytes += (uint64_t)count;
+    return 0;
+}
+
+static int session_poll(struct rdy_task *task, void *self)
+{
+    struct session *session = self;
+    int rc;
+
+    while (!session->is_ended) {
+        rc = session->owed.block ? session_send(session, task) : session_receive(session, task);
+        if (rc != 0)
+            return rc;
+    }
+    rc = rdy_stream_poll_flush(&session->stream, task);
+    if (rc == RDY_PENDING)
+        return rc;
+    if (rc < 0)
+        return session_failed(worker_of(task), rc);
+    worker_of(task)->counters.io_calls++;
+    (void)rdy_stream_shutdown(&session->stream, SHUT_WR);
+    return 0;
+}
+
+/* Also at the worker's end, with bytes still owed. The stream is closed after it. */
+static void session_drop(void *self)
+{
+    struct session *session = self;
+    struct echo_worker *worker = rdy_runtime_context(rdy_runtime_here());
+
+    worker->counters.bytes_dropped += session->owed.len + rdy_stream_unsent(&session->stream);
+    worker->counters.io_calls++;
+    rdy_buf_release(&session->owed);
+}
+
+const struct rdy_task_spec echo_completion_session = {
+    .poll = session_poll,
+    .drop = session_drop,
+    .self_size = sizeof(struct session),
+};

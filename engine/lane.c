@@ -162,7 +162,9 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
     /* A silent success ends no wait: who waits for one must not be kept from hearing of it. */
     if (completion->trying.first && (completion->is_impatient || completion->unarmed_count > 0))
         timeout_ns = 0;
-    completion->is_impatient = false;
+    /* Until all was tried: a try may find no room today, and be silent tomorrow. */
+    if (!completion->trying.first && !completion->dirty.first)
+        completion->is_impatient = false;
     /* Whoever was woken here can run, which was not known when the timeout was chosen. */
     return rdy_a64_load_relaxed(wakes) != wakes_before ? 0 : timeout_ns;
 }

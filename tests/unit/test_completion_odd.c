@@ -167,6 +167,34 @@ static void send_without_room_for_it_is_begun_later(void **state)
     assert_int_equal(rig->fake->arm_errors, 0);
 }
 
+static int poll_flushes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_flush(&rig->stream, task);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* Nothing else happens that could end the driver's wait: the silent success must not be slept on. */
+static void flush_hears_of_a_send_that_found_no_room_at_first(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    rig->held[rig->held_count++] = rig_buf(rig, "patience", 8);
+    rig_settle(rig);
+    rig->fake->arm_error = -EBUSY;
+    rig->fake->arm_errors = 2;
+    rig_run(rig, poll_sends_held);
+    rig_run(rig, poll_flushes);
+
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(rig->fake->arm_errors, 0);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 0);
+}
+
 static void cancel_without_room_for_it_is_asked_again(void **state)
 {
     struct rig *rig = *state;
@@ -257,6 +285,7 @@ int main(void)
         ON_FAKE_ONLY(close_waits_for_a_send_that_stands_still),
         ON_FAKE_ONLY(receive_without_room_for_it_is_begun_later),
         ON_FAKE_ONLY(send_without_room_for_it_is_begun_later),
+        ON_FAKE_ONLY(flush_hears_of_a_send_that_found_no_room_at_first),
         ON_FAKE_ONLY(cancel_without_room_for_it_is_asked_again),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),

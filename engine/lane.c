@@ -147,15 +147,18 @@ void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready)
 
 int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns)
 {
-    const struct rdy_a64 *wakes = &completion->driver->count.waker_calls;
-    uint64_t wakes_before = rdy_a64_load_relaxed(wakes);
+    struct rdy_driver *driver = completion->driver;
+    uint64_t wakes_before = rdy_a64_load_relaxed(&driver->count.waker_calls);
+    bool was_dispatching = driver->is_dispatching;
 
+    driver->is_dispatching = true; /* a waker that turns the driver is refused */
     if (completion->unarmed_count > 0 && completion->pool.free_count == 0)
         rdy_recv_relieve(completion);
     if (completion->dirty.first)
         rdy_send_try_all(completion);
     if (completion->unarmed_count > 0)
         rdy_recv_arm_all(completion);
+    driver->is_dispatching = was_dispatching;
     /* The kernel had no room for all of them: ask again soon. */
     if (completion->dirty.first || (completion->unarmed_count > 0 && completion->pool.free_count))
         timeout_ns = 0;
@@ -166,7 +169,7 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
     if (!completion->trying.first && !completion->dirty.first)
         completion->is_impatient = false;
     /* Whoever was woken here can run, which was not known when the timeout was chosen. */
-    return rdy_a64_load_relaxed(wakes) != wakes_before ? 0 : timeout_ns;
+    return rdy_a64_load_relaxed(&driver->count.waker_calls) != wakes_before ? 0 : timeout_ns;
 }
 
 void rdy_completion_settle(struct rdy_completion *completion)

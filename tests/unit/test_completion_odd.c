@@ -224,6 +224,28 @@ static void backend_that_takes_no_buffers_watches_instead(void **state)
     assert_int_equal(rig_stats(rig).recvs_armed, 0);
 }
 
+/* Nothing comes from the kernel then: who is told of a free buffer before the wait is to run. */
+static void starved_watcher_runs_when_a_buffer_is_back(void **state)
+{
+    struct rdy_driver_opts opts = {.buffers_count = 1, .buffer_size = 64};
+    struct rig *rig = *state;
+
+    rig_reopen(rig, &opts);
+    ops_of(rig)->lend_error = -ENOMEM;
+    rig_connect(rig);
+    rig_say(rig, "x", 1);
+    rig_run(rig, rig_poll_recv);
+    rig_say(rig, "parked", 6);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rig->result, RDY_PENDING);
+    rig_settle(rig);
+
+    rdy_buf_release(&rig->held[--rig->held_count]);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_int_equal(rig->result, 6);
+}
+
 /* The opposite of the order in which they were asked for. */
 static void last_facts_in_reverse_order_free_everything(void **state)
 {
@@ -288,6 +310,7 @@ int main(void)
         ON_FAKE_ONLY(flush_hears_of_a_send_that_found_no_room_at_first),
         ON_FAKE_ONLY(cancel_without_room_for_it_is_asked_again),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
+        ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),
         ON_FAKE_ONLY(runtime_closes_over_operations_that_never_end),
     };

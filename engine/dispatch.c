@@ -39,7 +39,9 @@ void rdy_driver_give(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 void rdy_driver_give_if_idle(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 {
     rdy_assert(io->flags & RDY_IO_LEAVING);
-    if (io->kernel == RDY_KERNEL_IDLE && ((io->flags & RDY_IO_LANE) == 0 || rdy_lane_is_idle(io)))
+    /* What stands in the inbox is reached from there, and given back then. */
+    if (rdy_a32_load_relaxed(&io->requests) == 0 && io->kernel == RDY_KERNEL_IDLE &&
+        ((io->flags & RDY_IO_LANE) == 0 || rdy_lane_is_idle(io)))
         rdy_driver_give(driver, io);
 }
 
@@ -414,7 +416,7 @@ void rdy_driver_quiesce(struct rdy_driver *driver)
             if (io->kernel == RDY_KERNEL_ARMED)
                 (void)disarm(driver, io);
             if (io->flags & RDY_IO_LANE) {
-                rdy_lane_stop(io);
+                (void)rdy_lane_stop(io);
                 is_done = is_done && rdy_lane_is_idle(io);
             }
             is_done = is_done && io->kernel == RDY_KERNEL_IDLE;

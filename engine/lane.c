@@ -224,16 +224,20 @@ bool rdy_lane_is_idle(const struct rdy_scheduled_io *io)
            lane->send == RDY_SEND_IDLE;
 }
 
-void rdy_lane_stop(struct rdy_scheduled_io *io)
+bool rdy_lane_stop(struct rdy_scheduled_io *io)
 {
     struct rdy_lane *lane = rdy_lane_of(io);
     struct rdy_backend *backend = rdy_driver_backend(io->driver);
+    bool has_room = true;
 
     rdy_recv_stop(lane, lane->flags & RDY_LANE_LISTENER ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV);
-    if (lane->send == RDY_SEND_WAITING)
-        (void)backend->ops->disarm(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND));
+    if (lane->send == RDY_SEND_WAITING &&
+        backend->ops->disarm(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND)) ==
+            -EBUSY)
+        has_room = false;
     if (lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_QUEUED)
         io->driver->completion->is_impatient = true;
+    return has_room && lane->recv != RDY_RECV_ACTIVE;
 }
 
 void rdy_lane_release(struct rdy_scheduled_io *io)
@@ -246,9 +250,8 @@ void rdy_lane_release(struct rdy_scheduled_io *io)
         rdy_accept_drop(lane);
     else
         rdy_recv_drop(completion, lane);
-    rdy_lane_stop(io);
     /* No room for a cancel now: again in the next turn. */
-    if (lane->recv == RDY_RECV_ACTIVE)
+    if (!rdy_lane_stop(io))
         rdy_driver_request(io, RDY_REQUEST_RELEASE);
 }
 

@@ -168,8 +168,8 @@ void rdy_completion_survive(struct rdy_completion *completion);
 /* The entry is leaving: lets go of what it can, asks for the rest. */
 void rdy_lane_release(struct rdy_scheduled_io *io);
 
-/* Asks the backend to stop: at a shutdown. */
-void rdy_lane_stop(struct rdy_scheduled_io *io);
+/* Asks the backend to stop. False: it had no room for the question, ask again. */
+bool rdy_lane_stop(struct rdy_scheduled_io *io);
 
 /* Nothing of it is with the backend, or on the way there. */
 bool rdy_lane_is_idle(const struct rdy_scheduled_io *io);

@@ -210,6 +210,55 @@ static void cancel_without_room_for_it_is_asked_again(void **state)
     assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
 }
 
+/* The peer never reads, so nothing else would end the send. */
+static void cancel_of_a_waiting_send_is_asked_again(void **state)
+{
+    struct rig *rig = *state;
+    static const unsigned char bytes[60000];
+    int size = 4096;
+
+    rig_connect(rig);
+    assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+    rig->held[rig->held_count++] = rig_buf(rig, bytes, sizeof(bytes));
+    rig_run(rig, poll_sends_held);
+    rig_turn(rig);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+    rig->fake->disarm_error = -EBUSY;
+    rig->fake->disarm_errors = 1;
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+}
+
+/* It ends between the turn that could not ask it to stop and the next, which would ask again. */
+static void receive_that_ends_before_it_is_asked_again_is_given_back_once(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_stream other = {.fd = -1};
+    int other_peer;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    rig->fake->disarm_error = -EBUSY;
+    rig->fake->disarm_errors = 1;
+    assert_int_equal(close(rig->peer), 0);
+    rdy_stream_close(&rig->stream);
+    assert_true(rdy_driver_turn(rdy_runtime_driver(rig->runtime), 0) >= 0);
+
+    /* Another in its slot would be the one that is released. */
+    rig_connect(rig);
+    other = rig->stream;
+    other_peer = rig->peer;
+    rig_turn(rig);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 1);
+    rdy_stream_close(&other);
+    rig->stream.fd = -1;
+    rig->peer = other_peer;
+}
+
 static void backend_that_takes_no_buffers_watches_instead(void **state)
 {
     struct rig *rig = *state;
@@ -309,6 +358,8 @@ int main(void)
         ON_FAKE_ONLY(send_without_room_for_it_is_begun_later),
         ON_FAKE_ONLY(flush_hears_of_a_send_that_found_no_room_at_first),
         ON_FAKE_ONLY(cancel_without_room_for_it_is_asked_again),
+        ON_FAKE_ONLY(cancel_of_a_waiting_send_is_asked_again),
+        ON_FAKE_ONLY(receive_that_ends_before_it_is_asked_again_is_given_back_once),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
         ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),

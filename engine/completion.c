@@ -158,8 +158,7 @@ ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, s
         return rc;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    /* What a ring had received before it was lost comes first. */
-    if (rdy_likely(stream->reg.driver->completion->is_native) || lane->received.first)
+    if (rdy_likely(rdy_stream_receives(stream)))
         return native_recv(stream, task, lane, buf);
     return plain_recv(stream, task, lane, buf);
 }
@@ -298,7 +297,32 @@ ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *ta
     rc = rdy_send_add(lane, &buf);
     if (rc < 0)
         rdy_buf_release(&buf);
+    else if (!completion->is_native)
+        rdy_plain_pump(lane);
     return rc < 0 ? rc : (ssize_t)len;
+}
+
+/*
+ * The lane goes first. Where the engine makes the calls nothing is in it, unless the peer is
+ * slow (then WRITABLE is gone as well) or a ring was lost (then data is, that it had received).
+ */
+int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction)
+{
+    struct rdy_lane *lane = rdy_lane_of(stream->reg.io);
+
+    if (direction == RDY_DIRECTION_READ)
+        return rdy_stream_receives(stream) ? -EBUSY : 0;
+    if (!rdy_stream_queues(stream))
+        return 0;
+    if (rdy_stream_is_native(stream))
+        return -EBUSY;
+    rdy_plain_pump(lane);
+    if (lane->send_error)
+        return lane->send_error;
+    return lane->unsent.first &&
+                   rdy_event_ready(rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE)) != 0
+               ? -EBUSY
+               : 0;
 }
 
 /*

@@ -26,16 +26,33 @@ static inline uint32_t rdy_completion_flags(uint32_t socket_flags)
  * -EOPNOTSUPP: none is here, and the caller is to accept(2). */
 int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *task);
 
-/* poll_read() and poll_write() of a stream whose backend runs operations. */
+/* poll_read() and poll_write() of a stream whose bytes go through its lane. */
 ssize_t rdy_completion_poll_read(struct rdy_stream *stream, struct rdy_task *task, void *buf,
                                  size_t buf_len);
 ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *task,
                                   const void *data, size_t data_len);
 
+/* Before another call than those, in completion mode: 0, -EBUSY, or the error of a send. */
+int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction);
+
 /* True if the stream's bytes go through the ring now. */
 static inline bool rdy_stream_is_native(const struct rdy_stream *stream)
 {
     return (stream->flags & RDY_SOCKET_COMPLETES) && stream->reg.driver->completion->is_native;
+}
+
+/* True if what is to be read next may be in the lane: also what a lost ring has left there. */
+static inline bool rdy_stream_receives(const struct rdy_stream *stream)
+{
+    const struct rdy_lane *lane = rdy_lane_of(stream->reg.io);
+
+    return rdy_stream_is_native(stream) || lane->received.first || lane->recv == RDY_RECV_ENDED;
+}
+
+/* True if what is written next has to queue. */
+static inline bool rdy_stream_queues(const struct rdy_stream *stream)
+{
+    return rdy_stream_is_native(stream) || rdy_lane_of(stream->reg.io)->unsent.first;
 }
 
 #endif

@@ -298,6 +298,9 @@ void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
 
     if (lane->recv != RDY_RECV_ENDED)
         lane->recv = RDY_RECV_IDLE;
+    /* A stream with a hole must not go on; a listener's error is told once and forgotten. */
+    if (lane->recv_error && (lane->flags & RDY_LANE_LISTENER) == 0)
+        lane->recv = RDY_RECV_ENDED;
     lane->sending = 0;
     lane->send = RDY_SEND_IDLE;
     if (!is_intact)

@@ -102,7 +102,7 @@ ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, v
         return -EBADF;
     if (buf_len == 0)
         return 0;
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_receives(stream))
         return rdy_completion_poll_read(stream, task, buf, buf_len);
     return rdy_stream_read_with(stream, task, rdy_stream_try_recv, &span, buf_len);
 }
@@ -114,7 +114,7 @@ ssize_t rdy_stream_poll_write(struct rdy_stream *stream, struct rdy_task *task, 
 
     if (stream->fd < 0)
         return -EBADF;
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_queues(stream))
         return rdy_completion_poll_write(stream, task, data, data_len);
     return rdy_stream_write_with(stream, task, rdy_stream_try_send, &span, data_len);
 }

@@ -59,8 +59,12 @@ int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task, enum rdy_d
 RDY_STREAM_INLINE int rdy_stream_wait(struct rdy_stream *stream, struct rdy_task *task,
                                       enum rdy_direction direction, struct rdy_event *event)
 {
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
-        return -EBUSY;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES)) {
+        int rc = rdy_completion_gate(stream, direction);
+
+        if (rc < 0)
+            return rdy_task_pay_error(task, rc);
+    }
     *event = rdy_ready_event(&stream->reg, rdy_stream_interest(direction));
     if (rdy_likely(rdy_event_ready(*event) != 0 && !rdy_event_is_shutdown(*event)))
         return 0;
@@ -71,8 +75,12 @@ RDY_STREAM_INLINE int rdy_stream_wait(struct rdy_stream *stream, struct rdy_task
 RDY_STREAM_INLINE int rdy_stream_look(struct rdy_stream *stream, enum rdy_direction direction,
                                       struct rdy_event *event)
 {
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream))
-        return -EBUSY;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES)) {
+        int rc = rdy_completion_gate(stream, direction);
+
+        if (rc < 0)
+            return rc;
+    }
     *event = rdy_ready_event(&stream->reg, rdy_stream_interest(direction));
     if (rdy_unlikely(rdy_event_is_shutdown(*event)))
         return rdy_scheduled_io_error(stream->reg.io);

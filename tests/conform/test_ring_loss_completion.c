@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -171,11 +172,174 @@ static void what_was_handed_over_last_is_sent_by_epoll(void **state)
     in_a_child(handed_over_at_the_end, EPERM);
 }
 
+static int poll_arms(struct rdy_task *task, void *self)
+{
+    struct talk *talk = talk_of(self);
+
+    child_check(rdy_stream_poll_recv(&talk->stream, task, &talk->owed) == RDY_PENDING);
+    return 0;
+}
+
+/* Reads what is there, one byte less than the first part at a time. */
+static int poll_reads(struct rdy_task *task, void *self)
+{
+    struct talk *talk = talk_of(self);
+
+    while (talk->heard_len < talk->goal) {
+        ssize_t rc = rdy_stream_poll_read(&talk->stream, task, talk->heard + talk->heard_len, 3);
+
+        if (rc == RDY_PENDING)
+            return RDY_PENDING;
+        if (rc <= 0) {
+            talk->error = rc < 0 ? (int)rc : -ENODATA;
+            return 0;
+        }
+        talk->heard_len += (size_t)rc;
+    }
+    return 0;
+}
+
+static int poll_writes(struct rdy_task *task, void *self)
+{
+    struct talk *talk = talk_of(self);
+
+    child_check(rdy_stream_poll_write(&talk->stream, task, " then", 5) == 5);
+    return 0;
+}
+
+static void talk_task(struct talk *talk, rdy_poll_fn *poll)
+{
+    struct rdy_task_spec spec = {.poll = poll, .self_size = sizeof(struct talk *)};
+    void *self;
+
+    child_check(rdy_spawn(talk->runtime, &spec, &self, NULL) == 0);
+    *(struct talk **)self = talk;
+    child_check(rdy_runtime_run(talk->runtime) == 0);
+}
+
+static void talk_turn(struct talk *talk)
+{
+    child_check(rdy_driver_turn(rdy_runtime_driver(talk->runtime), 0) >= 0);
+}
+
+/* What the ring had received waits in the stream, while the socket has what came after it. */
+static void received_before_the_end(int error)
+{
+    struct talk talk;
+
+    talk_open(&talk);
+    talk_task(&talk, poll_arms);
+    talk_turn(&talk);
+    say(&talk, "first ");
+    talk_turn(&talk);
+    forbid(error, false);
+    talk_turn(&talk);
+    child_check(!rdy_completion_is_native(talk.runtime));
+    say(&talk, "second");
+    talk_turn(&talk);
+    talk.goal = 12;
+    talk_task(&talk, poll_reads);
+
+    child_check(talk.error == 0);
+    child_check(memcmp(talk.heard, "first second", 12) == 0);
+    talk_close(&talk);
+}
+
+static void plain_read_takes_first_what_the_ring_had_received(void **state)
+{
+    (void)state;
+    in_a_child(received_before_the_end, EPERM);
+}
+
+static void written_after_the_end(int error)
+{
+    struct rdy_task_spec spec = {.poll = poll_sends, .self_size = sizeof(struct talk *)};
+    struct talk talk;
+    void *self;
+
+    talk_open(&talk);
+    child_check(rdy_buf_take(talk.runtime, 5, &talk.owed) == 0);
+    memcpy(talk.owed.data, "first", 5);
+    child_check(rdy_spawn(talk.runtime, &spec, &self, NULL) == 0);
+    *(struct talk **)self = &talk;
+    forbid(error, false);
+    child_check(rdy_runtime_run(talk.runtime) == 0);
+    talk_turn(&talk);
+    child_check(!rdy_completion_is_native(talk.runtime));
+    talk_task(&talk, poll_writes);
+    talk_run(&talk, 0); /* flushes */
+
+    hear(&talk);
+    child_check(talk.heard_len == 10 && memcmp(talk.heard, "first then", 10) == 0);
+    talk_close(&talk);
+}
+
+static void plain_write_stays_behind_what_the_ring_did_not_send(void **state)
+{
+    (void)state;
+    in_a_child(written_after_the_end, EPERM);
+}
+
+/* Puts a TCP connection in the place of the pair. */
+static void talk_over_tcp(struct talk *talk)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_len = sizeof(addr);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    rdy_stream_close(&talk->stream);
+    child_check(close(talk->peer) == 0);
+    child_check(bind(listener, (struct sockaddr *)&addr, addr_len) == 0);
+    child_check(listen(listener, 1) == 0);
+    child_check(getsockname(listener, (struct sockaddr *)&addr, &addr_len) == 0);
+    child_check(connect(fd, (struct sockaddr *)&addr, addr_len) == 0);
+    child_check(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+    talk->peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    child_check(talk->peer >= 0);
+    child_check(rdy_stream_from_fd(&talk->stream, talk->runtime, fd) == 0);
+    child_check(close(listener) == 0);
+}
+
+/* The kernel tells of a reset once, and has told the ring: a read would take it for a clean end. */
+static void reset_before_the_end(int error)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    struct talk talk;
+
+    talk_open(&talk);
+    talk_over_tcp(&talk);
+    talk_task(&talk, poll_arms);
+    talk_turn(&talk);
+    child_check(setsockopt(talk.peer, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+    child_check(close(talk.peer) == 0);
+    talk_turn(&talk);
+    forbid(error, false);
+    talk_turn(&talk);
+    child_check(!rdy_completion_is_native(talk.runtime));
+    talk_run(&talk, 1);
+    child_check(talk.error == -ECONNRESET);
+    talk.goal = 1;
+    talk_task(&talk, poll_reads);
+    child_check(talk.error == -ECONNRESET);
+    talk.peer = dup(0);
+    talk_close(&talk);
+}
+
+static void reset_that_the_ring_was_told_of_is_not_forgotten(void **state)
+{
+    (void)state;
+    in_a_child(reset_before_the_end, EPERM);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(echo_goes_on_over_epoll),
         cmocka_unit_test(what_was_handed_over_last_is_sent_by_epoll),
+        cmocka_unit_test(plain_read_takes_first_what_the_ring_had_received),
+        cmocka_unit_test(plain_write_stays_behind_what_the_ring_did_not_send),
+        cmocka_unit_test(reset_that_the_ring_was_told_of_is_not_forgotten),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

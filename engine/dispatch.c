@@ -227,7 +227,8 @@ static int deliver(struct rdy_driver *driver, struct rdy_scheduled_io *io,
         return 0;
     }
     rdy_a64_bump(&driver->count.ready_events, 1);
-    if (rdy_unlikely(io->flags & RDY_IO_LANE) && rdy_ready_is_writable(ready))
+    if (rdy_unlikely(io->flags & RDY_IO_LANE) && rdy_ready_is_writable(ready) &&
+        !driver->completion->is_native)
         rdy_plain_pump(rdy_lane_of(io));
     rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, ready));
     return 1;

@@ -259,6 +259,29 @@ static void receive_that_ends_before_it_is_asked_again_is_given_back_once(void *
     rig->peer = other_peer;
 }
 
+/* A watch that could not be ended for want of room goes on telling of room in the socket. */
+static void watch_that_stays_does_not_send_twice(void **state)
+{
+    struct rig *rig = *state;
+    char back[32];
+
+    rig_connect(rig);
+    rig_turn(rig);
+    rig->fake->disarm_error = -EBUSY;
+    rig->fake->disarm_errors = 1;
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    ops_of(rig)->is_deaf = true;
+    rig->held[rig->held_count++] = rig_buf(rig, "once", 4);
+    rig_run(rig, poll_sends_held);
+    rig_turn(rig);
+    fake_push(rig->fake, rig->stream.fd, RDY_EV_OUT);
+    rig_turn(rig);
+    ops_of(rig)->is_deaf = false;
+    rig_turn(rig);
+
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
+}
+
 static void backend_that_takes_no_buffers_watches_instead(void **state)
 {
     struct rig *rig = *state;
@@ -360,6 +383,7 @@ int main(void)
         ON_FAKE_ONLY(cancel_without_room_for_it_is_asked_again),
         ON_FAKE_ONLY(cancel_of_a_waiting_send_is_asked_again),
         ON_FAKE_ONLY(receive_that_ends_before_it_is_asked_again_is_given_back_once),
+        ON_FAKE_ONLY(watch_that_stays_does_not_send_twice),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
         ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),

@@ -134,6 +134,8 @@ static int try_one(struct rdy_completion *completion, struct rdy_lane *lane)
         lane->sending = (uint8_t)count;
         lane->send = RDY_SEND_TRYING;
         completion->count.sends++;
+    } else if (message) {
+        completion->messages_used--;
     }
     return rc;
 }
@@ -144,7 +146,9 @@ void rdy_send_try_all(struct rdy_completion *completion)
     struct rdy_lane *lane;
 
     completion->dirty = (struct rdy_lane_list){0};
-    completion->messages_used = 0;
+    /* A kernel short of memory may have left some of the last turn's where they are. */
+    if (!completion->trying.first)
+        completion->messages_used = 0;
     while ((lane = rdy_lane_list_pop(&dirty))) {
         rdy_assert(lane->send == RDY_SEND_QUEUED && lane->unsent.first);
         if (try_one(completion, lane) == 0)

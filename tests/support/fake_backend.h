@@ -45,7 +45,8 @@ struct fake_op {
     bool may_wait;
     bool is_cancelled;
     bool is_over;
-    struct msghdr message; /* of a send: what is left of it */
+    const struct msghdr *unread; /* of a send: the caller's, until it is submitted */
+    struct msghdr message;       /* what is left of it */
     struct iovec pieces[16];
     size_t sent;
 };

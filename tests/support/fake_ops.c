@@ -78,6 +78,8 @@ static int ops_send(struct rdy_backend *backend, const struct rdy_backend_send *
     struct fake_op op = {.fd = send->fd, .token = send->token, .may_wait = send->may_wait};
 
     rdy_assert(send->message->msg_iovlen <= sizeof(op.pieces) / sizeof(op.pieces[0]));
+    if (send->message->msg_iovlen > 1)
+        op.unread = send->message;
     op.message.msg_iovlen = send->message->msg_iovlen;
     memcpy(op.pieces, send->message->msg_iov, op.message.msg_iovlen * sizeof(op.pieces[0]));
     return op_add(fake_of(backend), op);
@@ -192,6 +194,16 @@ static void send_advance(struct fake_op *op, size_t sent)
     }
 }
 
+/* As a ring, which reads a message of several pieces when the operation is submitted. */
+static void send_submit(struct fake_op *op)
+{
+    if (!op->unread)
+        return;
+    op->message.msg_iovlen = op->unread->msg_iovlen;
+    memcpy(op->pieces, op->unread->msg_iov, op->message.msg_iovlen * sizeof(op->pieces[0]));
+    op->unread = NULL;
+}
+
 static void send_step(struct fake *fake, struct fake_op *op)
 {
     struct msghdr message = op->message;
@@ -236,6 +248,7 @@ static void op_progress(struct fake *fake, struct fake_op *op)
     if (fake->ops_state.is_deaf)
         return;
     if (rdy_token_about(op->token) == RDY_ABOUT_SEND) {
+        send_submit(op);
         send_step(fake, op);
         return;
     }

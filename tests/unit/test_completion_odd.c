@@ -282,6 +282,52 @@ static void watch_that_stays_does_not_send_twice(void **state)
     assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
 }
 
+static int poll_sends_two(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    for (uint32_t i = 0; i < 2; i++)
+        assert_int_equal(rdy_stream_poll_send(&rig->stream, task, &rig->held[i]), 0);
+    rig->held_count = 0;
+    return 0;
+}
+
+static void hold_two(struct rig *rig, const char *first, const char *second)
+{
+    rig->held[0] = rig_buf(rig, first, strlen(first));
+    rig->held[1] = rig_buf(rig, second, strlen(second));
+    rig->held_count = 2;
+    rig_run(rig, poll_sends_two);
+}
+
+/* A kernel short of memory leaves requests in the queue: what they point to stays theirs. */
+static void send_that_is_submitted_late_sends_its_own_bytes(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_stream first;
+    char back[32];
+    int first_peer;
+
+    ops_of(rig)->is_deaf = true;
+    rig_connect(rig);
+    hold_two(rig, "one", "two");
+    rig_turn(rig);
+    first = rig->stream;
+    first_peer = rig->peer;
+    rig_connect(rig);
+    hold_two(rig, "three", "four");
+    rig_turn(rig);
+    ops_of(rig)->is_deaf = false;
+    rig_turn(rig);
+
+    assert_int_equal(recv(first_peer, back, sizeof(back), MSG_DONTWAIT), 6);
+    assert_memory_equal(back, "onetwo", 6);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 9);
+    assert_memory_equal(back, "threefour", 9);
+    rdy_stream_close(&first);
+    assert_int_equal(close(first_peer), 0);
+}
+
 static void backend_that_takes_no_buffers_watches_instead(void **state)
 {
     struct rig *rig = *state;
@@ -384,6 +430,7 @@ int main(void)
         ON_FAKE_ONLY(cancel_of_a_waiting_send_is_asked_again),
         ON_FAKE_ONLY(receive_that_ends_before_it_is_asked_again_is_given_back_once),
         ON_FAKE_ONLY(watch_that_stays_does_not_send_twice),
+        ON_FAKE_ONLY(send_that_is_submitted_late_sends_its_own_bytes),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
         ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),

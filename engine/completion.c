@@ -172,6 +172,7 @@ static int wait_to_send(struct rdy_stream *stream, struct rdy_task *task, struct
     if (rdy_stream_is_native(stream)) {
         lane->flags |= RDY_LANE_WRITER;
         stream->reg.driver->completion->is_impatient = true;
+        rdy_driver_call_again(stream->reg.driver);
         if (rdy_event_ready(event) != 0)
             rdy_clear_readiness(&stream->reg, event);
     }
@@ -393,9 +394,16 @@ struct rdy_buf rdy_buf_keep(const struct rdy_buf *buf)
 
 void rdy_buf_release(struct rdy_buf *buf)
 {
-    if (buf->block)
-        rdy_block_release(buf->block);
+    struct rdy_block *block = buf->block;
+    struct rdy_completion *completion;
+
     *buf = (struct rdy_buf){0};
+    if (!block)
+        return;
+    completion = rdy_container_of(block->pool, struct rdy_completion, pool);
+    rdy_block_release(block);
+    if (rdy_unlikely(completion->unarmed_count > 0))
+        rdy_driver_call_again(completion->driver); /* somebody waits for a buffer */
 }
 
 bool rdy_completion_is_native(const struct rdy_runtime *runtime)

@@ -234,10 +234,14 @@ void rdy_driver_unpark(struct rdy_driver *driver)
 
 void rdy_driver_call_again(struct rdy_driver *driver)
 {
-    if (rdy_likely(!driver->is_embedded) || driver->is_dispatching ||
-        rdy_driver_arms_anywhere(driver))
+    bool has_work;
+
+    if (rdy_likely(!driver->is_embedded) || driver->is_dispatching)
         return;
-    if (driver->has_asked || rdy_aptr_load_relaxed(&driver->inbox))
+    /* Where any thread arms, the kernel knows already. */
+    has_work = !rdy_driver_arms_anywhere(driver) &&
+               (driver->has_asked || rdy_aptr_load_relaxed(&driver->inbox));
+    if (has_work || (driver->completion && rdy_completion_has_work(driver->completion)))
         rdy_driver_unpark(driver);
 }
 
@@ -308,9 +312,9 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
     if (rdy_unlikely(driver->death != 0))
         return driver->death;
 
-    driver->has_asked = false;
     if (driver->completion)
         timeout_ns = rdy_completion_begin(driver->completion, timeout_ns);
+    driver->has_asked = false;
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, true);
     rdy_probe2(turn_begin, driver, timeout_ns);

@@ -145,6 +145,14 @@ void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready)
     rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, ready));
 }
 
+void rdy_lane_asked(const struct rdy_lane *lane)
+{
+    struct rdy_driver *driver = lane->io->driver;
+
+    driver->has_asked = true;
+    rdy_driver_call_again(driver);
+}
+
 int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns)
 {
     struct rdy_driver *driver = completion->driver;

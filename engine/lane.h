@@ -155,6 +155,19 @@ static inline struct rdy_lane *rdy_lane_of(const struct rdy_scheduled_io *io)
 /* Before a wait: begins what is to be begun. The timeout to use. */
 int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns);
 
+/* True if a turn would begin or settle something: who embeds the driver is told. */
+static inline bool rdy_completion_has_work(const struct rdy_completion *completion)
+{
+    bool can_arm = completion->unarmed_count > 0 && completion->pool.free_count > 0;
+
+    return completion->dirty.first || can_arm ||
+           (completion->trying.first &&
+            (completion->is_impatient || completion->unarmed_count > 0));
+}
+
+/* The backend was asked for something: the kernel hears of it in the next turn. */
+void rdy_lane_asked(const struct rdy_lane *lane);
+
 /* After its facts were dispatched: tries of which nothing was heard went out. */
 void rdy_completion_settle(struct rdy_completion *completion);
 

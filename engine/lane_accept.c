@@ -79,8 +79,10 @@ static int accept_arm(struct rdy_lane *lane)
     if (!lane->accepted)
         return -ENOMEM;
     rc = backend->ops->accept(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_ACCEPT));
-    if (rc == 0)
+    if (rc == 0) {
         lane->recv = RDY_RECV_ACTIVE;
+        rdy_lane_asked(lane);
+    }
     return rc;
 }
 

@@ -51,6 +51,7 @@ void rdy_recv_want(struct rdy_completion *completion, struct rdy_lane *lane)
     completion->unarmed[place] = rdy_slab_token(&lane->io->head);
     completion->unarmed_count++;
     lane->flags |= RDY_LANE_UNARMED;
+    rdy_driver_call_again(lane->io->driver);
 }
 
 static uint64_t unarmed_pop(struct rdy_completion *completion)
@@ -74,6 +75,7 @@ static int recv_arm(struct rdy_lane *lane, bool is_data_there)
     if (rc == 0) {
         lane->recv = RDY_RECV_ACTIVE;
         io->driver->completion->count.recvs_armed++;
+        rdy_lane_asked(lane);
     }
     return rc;
 }
@@ -123,6 +125,7 @@ void rdy_recv_stop(struct rdy_lane *lane, enum rdy_token_about about)
         return;
     lane->recv = RDY_RECV_CANCELLING;
     rdy_a64_bump(&io->driver->count.cancels_pending, 1);
+    rdy_lane_asked(lane);
 }
 
 static void deliver(struct rdy_completion *completion, struct rdy_lane *lane,

@@ -13,6 +13,7 @@ static void make_dirty(struct rdy_completion *completion, struct rdy_lane *lane)
     rdy_debug(lane->send == RDY_SEND_IDLE);
     lane->send = RDY_SEND_QUEUED;
     rdy_lane_list_push(&completion->dirty, lane);
+    rdy_driver_call_again(completion->driver);
 }
 
 int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
@@ -187,6 +188,7 @@ static void wait_for_peer(struct rdy_completion *completion, struct rdy_lane *la
     lane->sending = 1;
     lane->send = RDY_SEND_WAITING;
     completion->count.sends++;
+    rdy_lane_asked(lane);
 }
 
 static size_t tried_bytes(const struct rdy_lane *lane)

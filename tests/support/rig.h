@@ -232,6 +232,9 @@ static inline unsigned char rig_pattern(size_t position)
     {#test " on io_uring", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[0]},       \
     {#test " on epoll", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[1]},          \
     {#test " on the fake", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[2]}
+#define ON_REAL(test)                                                                              \
+    {#test " on io_uring", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[0]},       \
+    {#test " on epoll", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[1]}
 #define ON_FAKE_ONLY(test)                                                                         \
     {#test " on the fake", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[2]}
 /* clang-format on */

@@ -80,6 +80,7 @@ void rdy_completion_close(struct rdy_completion *completion)
         struct rdy_lane *page = completion->pages[i];
 
         for (uint32_t k = 0; page && k < RDY_LANES_A_PAGE; k++) {
+            page[k].recv = RDY_RECV_IDLE; /* whatever it was: the backend is gone */
             if (page[k].io)
                 lane_clear(completion, &page[k]);
         }

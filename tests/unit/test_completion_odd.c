@@ -414,6 +414,40 @@ static void runtime_closes_over_operations_that_never_end(void **state)
     assert_int_equal(close(rig->peer), 0);
 }
 
+struct listening {
+    struct rdy_listener listener;
+    struct rdy_stream stream;
+};
+
+static int poll_accepts(struct rdy_task *task, void *self)
+{
+    struct listening *listening = ((struct test_task *)self)->test;
+
+    return rdy_listener_poll_accept(&listening->listener, task, &listening->stream) == RDY_PENDING
+               ? RDY_PENDING
+               : 0;
+}
+
+/* Connections and the room for them are freed all the same; ASan sees that. */
+static void runtime_closes_over_an_accept_that_never_ends(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct listening listening = {.listener.fd = -1};
+    int rc = rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
+                               sizeof(addr), &opts);
+
+    assert_int_equal(rc, 0);
+    (void)spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+    rig_turn(rig);
+    ops_of(rig)->is_withholding = true;
+
+    rdy_listener_close(&listening.listener);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -435,6 +469,7 @@ int main(void)
         ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),
         ON_FAKE_ONLY(runtime_closes_over_operations_that_never_end),
+        ON_FAKE_ONLY(runtime_closes_over_an_accept_that_never_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

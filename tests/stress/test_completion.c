@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hundreds of TCP connections in completion mode over a pool of four buffers, and a peer thread
+ * that does to them what peers do: sends in pieces, reads slowly, half closes, resets. The server
+ * echoes by every mix of the calls, holds buffers for a while, and has its tasks aborted.
+ *
+ * Every byte that comes back is checked against its place in the stream. Of a faithful connection
+ * all must come back, and then the end; the others may be cut off anywhere, but not be wrong
+ * before. A lost wake-up leaves a connection standing, and the watchdog says so. In the end nothing
+ * may be left: no task, no entry, no buffer, no block.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "tests/support/runtime.h"
+
+#include <rdy/rdy.h>
+
+#include "engine/atomic.h"
+#include "tests/support/stress.h"
+
+#define CALLS         STRESS_ROUNDS(400u, 250u)
+#define LINES         24u /* that the peer has open at a time */
+#define BYTES_MAX     60000u
+#define FAITHFUL      'f' /* the first byte: all of it must come back */
+#define FICKLE        'x' /* either side may break it off */
+#define ABORT_ONE_OF  30u
+#define RESET_ONE_OF  60u
+#define HOLD_ONE_OF   8u
+#define SOCKET_BUFFER 4096
+#define RECV_CHUNK    700u
+
+static unsigned char pattern(uint64_t seed, size_t position)
+{
+    return (unsigned char)(seed + position * 37 + position / 253);
+}
+
+/* --- the peer's thread --- */
+
+struct line {
+    int fd; /* -1: none */
+    uint64_t seed;
+    unsigned char kind;
+    size_t goal;
+    size_t sent;
+    size_t heard;
+    bool is_shut;
+};
+
+struct peer {
+    struct sockaddr_in addr;
+    uint64_t random;
+    uint32_t opened;
+    struct line line[LINES];
+};
+
+static void must(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+static unsigned char line_byte(const struct line *line, size_t position)
+{
+    return position == 0 ? line->kind : pattern(line->seed, position);
+}
+
+static void line_open(struct peer *peer, struct line *line)
+{
+    int size = SOCKET_BUFFER;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    must(fd >= 0);
+    if (stress_random(&peer->random) % 2)
+        must(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) == 0);
+    must(connect(fd, (struct sockaddr *)&peer->addr, sizeof(peer->addr)) == 0);
+    must(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
+    *line = (struct line){
+        .fd = fd,
+        .seed = stress_random(&peer->random),
+        .kind = stress_random(&peer->random) % 3 ? FAITHFUL : FICKLE,
+        .goal = 1 + stress_random(&peer->random) % BYTES_MAX,
+    };
+    if (stress_random(&peer->random) % 4 == 0)
+        line->goal = 1 + line->goal % 100;
+    peer->opened++;
+}
+
+static void line_close(struct line *line, bool is_reset)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0};
+
+    if (is_reset)
+        must(setsockopt(line->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
+    must(close(line->fd) == 0);
+    line->fd = -1;
+}
+
+/* False: the server has broken it off, which it may only do to the fickle. */
+static bool line_send(struct line *line, uint64_t *random)
+{
+    unsigned char bytes[3000];
+    size_t len = 1 + stress_random(random) % sizeof(bytes);
+    ssize_t count;
+
+    if (len > line->goal - line->sent)
+        len = line->goal - line->sent;
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = line_byte(line, line->sent + i);
+    count = send(line->fd, bytes, len, MSG_NOSIGNAL);
+    if (count < 0) {
+        must(errno == EAGAIN || line->kind == FICKLE);
+        return errno == EAGAIN;
+    }
+    line->sent += (size_t)count;
+    return true;
+}
+
+/* False at the end. */
+static bool line_hear(struct line *line, uint64_t *random)
+{
+    unsigned char bytes[5000];
+    ssize_t count = recv(line->fd, bytes, 1 + stress_random(random) % sizeof(bytes), 0);
+
+    if (count < 0) {
+        must(errno == EAGAIN || line->kind == FICKLE);
+        return errno == EAGAIN;
+    }
+    for (size_t i = 0; i < (size_t)count; i++)
+        must(bytes[i] == line_byte(line, line->heard + i));
+    line->heard += (size_t)count;
+    must(line->heard <= line->sent);
+    if (count == 0)
+        must(line->kind == FICKLE || line->heard == line->goal);
+    return count > 0;
+}
+
+static void line_step(struct peer *peer, struct line *line)
+{
+    uint64_t *random = &peer->random;
+    bool is_open = true;
+
+    if (line->kind == FICKLE && line->sent > 0 && stress_random(random) % RESET_ONE_OF == 0) {
+        line_close(line, true);
+        return;
+    }
+    if (line->sent < line->goal && stress_random(random) % 3 != 0)
+        is_open = line_send(line, random);
+    if (is_open && line->sent == line->goal && !line->is_shut) {
+        must(shutdown(line->fd, SHUT_WR) == 0 || line->kind == FICKLE);
+        line->is_shut = true;
+    }
+    if (is_open && stress_random(random) % 3 == 0)
+        is_open = line_hear(line, random);
+    if (!is_open)
+        line_close(line, false);
+}
+
+static void *run_peer(void *arg)
+{
+    struct peer *peer = arg;
+    bool is_busy = true;
+
+    for (uint32_t i = 0; i < LINES; i++)
+        peer->line[i].fd = -1;
+    while (is_busy) {
+        is_busy = false;
+        for (uint32_t i = 0; i < LINES; i++) {
+            struct line *line = &peer->line[i];
+
+            if (line->fd < 0 && peer->opened < CALLS)
+                line_open(peer, line);
+            else if (line->fd >= 0)
+                line_step(peer, line);
+            is_busy = is_busy || line->fd >= 0;
+        }
+        (void)sched_yield();
+    }
+    return NULL;
+}
+
+/* --- the server --- */
+
+struct server {
+    struct rdy_runtime *runtime;
+    struct rdy_listener listener;
+    uint64_t random;
+    uint32_t accepted;
+    uint32_t live;
+    uint32_t aborts;
+    struct echo *echoes; /* a list */
+};
+
+struct echo {
+    struct server *server;
+    struct rdy_stream stream;
+    struct rdy_buf owed;
+    struct rdy_task_id id;
+    struct echo *next;
+    struct echo **link;
+    bool is_fickle;
+    bool has_begun;
+    bool has_ended;
+};
+
+static ssize_t echo_receive(struct echo *echo, struct rdy_task *task)
+{
+    unsigned char bytes[RECV_CHUNK];
+    ssize_t count;
+
+    if (stress_random(&echo->server->random) % 3 != 0)
+        return rdy_stream_poll_recv(&echo->stream, task, &echo->owed);
+    count = rdy_stream_poll_read(&echo->stream, task, bytes, sizeof(bytes));
+    if (count <= 0)
+        return count;
+    must(rdy_buf_take(echo->server->runtime, (size_t)count, &echo->owed) == 0);
+    memcpy(echo->owed.data, bytes, (size_t)count);
+    return count;
+}
+
+/* 0, RDY_PENDING or -errno; with a part written the rest is still owed. */
+static int echo_send(struct echo *echo, struct rdy_task *task)
+{
+    ssize_t count;
+
+    if (stress_random(&echo->server->random) % 3 != 0)
+        return rdy_stream_poll_send(&echo->stream, task, &echo->owed);
+    count = rdy_stream_poll_write(&echo->stream, task, echo->owed.data, echo->owed.len);
+    if (count < 0)
+        return (int)count;
+    rdy_buf_advance(&echo->owed, (size_t)count);
+    if (echo->owed.len == 0)
+        rdy_buf_release(&echo->owed);
+    return 0;
+}
+
+/*
+ * Now and then ends another connection in the middle of whatever it does. From here rather than by
+ * a task with a timer, which would have the driver look again and again, and so hide lost wake-ups.
+ */
+static void abort_some(struct server *server)
+{
+    struct echo *echo = server->echoes;
+
+    if (stress_random(&server->random) % ABORT_ONE_OF != 0)
+        return;
+    for (uint64_t i = stress_random(&server->random) % LINES; echo && i > 0; i--)
+        echo = echo->next;
+    if (!echo || !echo->is_fickle)
+        return;
+    must(rdy_task_abort(server->runtime, echo->id) == 0);
+    server->aborts++;
+}
+
+/* A step: 1 to go on, RDY_PENDING, or 0 when it is over. */
+static int echo_step(struct echo *echo, struct rdy_task *task)
+{
+    ssize_t rc;
+
+    if (echo->has_ended) {
+        rc = rdy_stream_poll_flush(&echo->stream, task);
+        must(rc == RDY_PENDING || rc == 0 || echo->is_fickle);
+        return rc == RDY_PENDING ? RDY_PENDING : 0;
+    }
+    if (echo->owed.block) {
+        if (stress_random(&echo->server->random) % HOLD_ONE_OF == 0) {
+            rdy_task_defer(task);
+            return RDY_PENDING;
+        }
+        rc = echo_send(echo, task);
+        must(rc == RDY_PENDING || rc == 0 || echo->is_fickle);
+        return rc == 0 ? 1 : (rc == RDY_PENDING ? RDY_PENDING : 0);
+    }
+    rc = echo_receive(echo, task);
+    if (rc > 0 && !echo->has_begun) {
+        echo->is_fickle = echo->owed.data[0] == FICKLE;
+        echo->has_begun = true;
+    }
+    echo->has_ended = rc == 0;
+    must(rc == RDY_PENDING || rc >= 0 || echo->is_fickle || !echo->has_begun);
+    return rc >= 0 ? 1 : (rc == RDY_PENDING ? RDY_PENDING : 0);
+}
+
+static int poll_echo(struct rdy_task *task, void *self)
+{
+    struct echo *echo = self;
+    int rc;
+
+    abort_some(echo->server);
+    do
+        rc = echo_step(echo, task);
+    while (rc == 1);
+    return rc;
+}
+
+static void drop_echo(void *self)
+{
+    struct echo *echo = self;
+
+    rdy_buf_release(&echo->owed);
+    rdy_stream_close(&echo->stream);
+    *echo->link = echo->next;
+    if (echo->next)
+        echo->next->link = echo->link;
+    echo->server->live--;
+}
+
+static void echo_begin(struct server *server, struct rdy_stream stream)
+{
+    struct rdy_task_spec spec = {
+        .poll = poll_echo, .drop = drop_echo, .self_size = sizeof(struct echo)};
+    struct rdy_task_id id;
+    struct echo *echo;
+    void *self;
+
+    must(rdy_spawn(server->runtime, &spec, &self, &id) == 0);
+    echo = self;
+    *echo = (struct echo){.server = server,
+                          .stream = stream,
+                          .id = id,
+                          .next = server->echoes,
+                          .link = &server->echoes};
+    if (echo->next)
+        echo->next->link = &echo->next;
+    server->echoes = echo;
+    server->live++;
+}
+
+static int poll_accepts(struct rdy_task *task, void *self)
+{
+    struct server *server = ((struct test_task *)self)->test;
+
+    while (server->accepted < CALLS) {
+        struct rdy_stream stream;
+        int rc = rdy_listener_poll_accept(&server->listener, task, &stream);
+
+        if (rc == RDY_PENDING)
+            return RDY_PENDING;
+        must(rc == 0);
+        server->accepted++;
+        echo_begin(server, stream);
+    }
+    rdy_listener_close(&server->listener);
+    return 0;
+}
+
+/* What is scarce. */
+struct shortage {
+    enum rdy_backend_kind backend;
+    uint32_t buffers_count;
+    uint32_t events_max;
+    uint32_t cq_entries;
+};
+
+static struct rdy_runtime *open_short(const struct shortage *shortage)
+{
+    struct rdy_runtime_opts opts = runtime_opts(shortage->backend);
+    struct rdy_runtime *runtime = NULL;
+
+    opts.driver.buffers_count = shortage->buffers_count;
+    opts.driver.buffer_size = 512;
+    opts.driver.recv_queue_max = 2;
+    opts.driver.send_queue_max = 2000;
+    opts.driver.events_max = shortage->events_max;
+    opts.driver.cq_entries = shortage->cq_entries;
+    assert_int_equal(rdy_runtime_open(&runtime, &opts), 0);
+    return runtime;
+}
+
+static void nothing_is_lost_or_left(void **state)
+{
+    static struct server server;
+    static struct peer peer;
+    const struct shortage *shortage = *state;
+    struct rdy_listen_opts listen_opts = {.size = sizeof(listen_opts),
+                                          .send_buf = SOCKET_BUFFER,
+                                          .recv_buf = SOCKET_BUFFER,
+                                          .is_completing = true};
+    struct rdy_completion_stats stats;
+    struct sockaddr_storage addr;
+    socklen_t addr_len = 0;
+    pthread_t thread;
+
+    server = (struct server){.runtime = open_short(shortage), .random = 7};
+    peer = (struct peer){.random = 11};
+    peer.addr =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(rdy_listener_open(&server.listener, server.runtime,
+                                       (struct sockaddr *)&peer.addr, sizeof(peer.addr),
+                                       &listen_opts),
+                     0);
+    assert_int_equal(rdy_listener_address(&server.listener, &addr, &addr_len), 0);
+    memcpy(&peer.addr, &addr, sizeof(peer.addr));
+
+    (void)spawn_test(server.runtime, poll_accepts, NULL, &server);
+    assert_int_equal(pthread_create(&thread, NULL, run_peer, &peer), 0);
+    assert_int_equal(rdy_runtime_run(server.runtime), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (int i = 0; i < 100 && driver_stats(server.runtime).entries_live > 0; i++)
+        assert_true(rdy_driver_turn(rdy_runtime_driver(server.runtime), RDY_NS_PER_MS) >= 0);
+
+    rdy_completion_read_stats(server.runtime, &stats);
+    assert_int_equal(server.accepted, CALLS);
+    assert_int_equal(server.live, 0);
+    assert_true(server.aborts > 0);
+    assert_int_equal(driver_stats(server.runtime).entries_live, 0);
+    assert_int_equal(driver_stats(server.runtime).cancels_pending, 0);
+    assert_int_equal(stats.blocks_live, 0);
+    assert_int_equal(stats.buffers_free, shortage->buffers_count);
+    /* It went through what it is to go through. */
+    if (shortage->buffers_count <= 4)
+        assert_true(stats.recv_starved > 0);
+    assert_true(stats.sends_unfinished > 0);
+    assert_true(stats.copies > 0);
+    rdy_runtime_close(server.runtime);
+}
+
+static const struct shortage shortages[] = {
+    {.backend = RDY_BACKEND_URING, .buffers_count = 4},
+    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 4},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 4, .events_max = 1},
+    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 4, .events_max = 1},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 1},
+    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 1},
+};
+
+/* clang-format off */
+#define WITH(name, index)                                                                          \
+    {"nothing is lost or left with " name, nothing_is_lost_or_left, NULL, NULL,                    \
+     (void *)(uintptr_t)&shortages[index]}
+/* clang-format on */
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        WITH("four buffers on io_uring", 0),
+        WITH("four buffers on epoll", 1),
+        WITH("a fact a turn on io_uring", 2),
+        WITH("a fact a turn on epoll", 3),
+        WITH("a queue that overflows, on io_uring", 4),
+        WITH("one buffer on io_uring", 5),
+        WITH("one buffer on epoll", 6),
+    };
+
+    stress_watch();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

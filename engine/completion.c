@@ -197,6 +197,8 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
             rdy_plain_pump(lane);
         if (lane->send_error)
             return lane->send_error;
+        if (unsent_max > 0 && (lane->flags & RDY_LANE_SHUTTING))
+            return -EPIPE;
         if (is_flushed(lane) || (unsent_max > 0 && lane->unsent_bytes < unsent_max))
             return 0;
         rc = wait_to_send(stream, task, lane);
@@ -301,6 +303,16 @@ ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *ta
     else if (!completion->is_native)
         rdy_plain_pump(lane);
     return rc < 0 ? rc : (ssize_t)len;
+}
+
+bool rdy_completion_shut_later(struct rdy_stream *stream)
+{
+    struct rdy_lane *lane = rdy_lane_of(stream->reg.io);
+
+    if (is_flushed(lane) || lane->send_error)
+        return false;
+    lane->flags |= RDY_LANE_SHUTTING;
+    return true;
 }
 
 /*

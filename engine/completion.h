@@ -32,6 +32,9 @@ ssize_t rdy_completion_poll_read(struct rdy_stream *stream, struct rdy_task *tas
 ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *task,
                                   const void *data, size_t data_len);
 
+/* rdy_stream_shutdown() for writing: true if it was put off until what is unsent has gone out. */
+bool rdy_completion_shut_later(struct rdy_stream *stream);
+
 /* Before another call than those, in completion mode: 0, -EBUSY, or the error of a send. */
 int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction);
 

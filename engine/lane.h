@@ -49,6 +49,7 @@ enum rdy_send_state {
 #define RDY_LANE_LISTENER 0x4u
 #define RDY_LANE_LEAVING  0x8u  /* nobody asks any more */
 #define RDY_LANE_PATIENT  0x10u /* a receive may wait for an event before it tries */
+#define RDY_LANE_SHUTTING 0x20u /* for writing, when all that is unsent has gone out */
 
 struct rdy_accepted;
 
@@ -237,6 +238,9 @@ void rdy_send_try_all(struct rdy_completion *completion);
 void rdy_send_settle(struct rdy_completion *completion);
 int rdy_send_take(struct rdy_completion *completion, struct rdy_lane *lane,
                   const struct rdy_fact *fact);
+
+/* All went out: shuts the stream down for writing, if that was put off until now. */
+void rdy_send_finish(struct rdy_lane *lane);
 
 /* Drops what is not with the backend. */
 void rdy_send_drop(struct rdy_completion *completion, struct rdy_lane *lane);

@@ -63,5 +63,6 @@ void rdy_plain_pump(struct rdy_lane *lane)
         if (rdy_event_ready(event) & RDY_WRITE_CLOSED)
             break; /* that flag stays: do not ask again and again */
     }
+    rdy_send_finish(lane);
     copy_out(completion, lane);
 }

@@ -70,6 +70,16 @@ void rdy_send_fail(struct rdy_completion *completion, struct rdy_lane *lane, int
     rdy_lane_stamp(lane, RDY_WRITABLE | RDY_WRITE_CLOSED);
 }
 
+/* Not after an error: the peer must not take a part for the whole. */
+void rdy_send_finish(struct rdy_lane *lane)
+{
+    if (rdy_likely((lane->flags & RDY_LANE_SHUTTING) == 0) || lane->unsent.first)
+        return;
+    lane->flags &= (uint8_t)~RDY_LANE_SHUTTING;
+    if (!lane->send_error)
+        (void)rdy_sys_shutdown(lane->io->fd, SHUT_WR);
+}
+
 static void tell_writer(struct rdy_lane *lane)
 {
     if ((lane->flags & RDY_LANE_WRITER) == 0)
@@ -83,6 +93,7 @@ static void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     lane->sending = 0;
     lane->send = RDY_SEND_IDLE;
+    rdy_send_finish(lane);
     if (rdy_unlikely(lane->flags & RDY_LANE_LEAVING)) {
         rdy_lane_check_leaving(lane);
         return;

@@ -125,6 +125,12 @@ int rdy_stream_shutdown(struct rdy_stream *stream, int how)
 
     if (stream->fd < 0)
         return -EBADF;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) &&
+        (how == SHUT_WR || how == SHUT_RDWR) && rdy_completion_shut_later(stream)) {
+        if (how == SHUT_WR)
+            return 0;
+        how = SHUT_RD;
+    }
     rc = rdy_sys_shutdown(stream->fd, how);
     return rc == -ENOTCONN ? 0 : rc; /* the peer's reset was faster */
 }

@@ -410,6 +410,48 @@ static void plain_write_stays_behind_what_was_handed_over(void **state)
     assert_memory_equal(rig->bytes, "first written", 13);
 }
 
+/* A write that was answered is the stream's: what follows it must not overtake it. */
+static void shutdown_comes_behind_what_was_written(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    rig_run(rig, poll_writes);
+    assert_int_equal(rig->result, 7);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
+    rig_turn(rig);
+
+    assert_int_equal(hear(rig, 100), 7);
+    assert_memory_equal(rig->bytes, "written", 7);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
+}
+
+static void shutdown_comes_when_a_slow_peer_has_taken_all(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    small_socket_buffers(rig);
+    fill(rig);
+    while (rig->held_count > 3)
+        rdy_buf_release(&rig->held[--rig->held_count]);
+    rig_run(rig, poll_sends_held);
+    rig_turn(rig);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
+
+    hold(rig, "late", 4);
+    rig_run(rig, poll_sends_held);
+    assert_int_equal(rig->result, -EPIPE);
+    hear_all(rig, 3 * 16384);
+    rig_run(rig, poll_flushes);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -430,6 +472,8 @@ int main(void)
         ON_THREE(task_aborted_in_a_receive_leaves_nothing),
         ON_THREE(runtime_closed_with_all_under_way_leaves_nothing),
         ON_THREE(plain_write_stays_behind_what_was_handed_over),
+        ON_THREE(shutdown_comes_behind_what_was_written),
+        ON_THREE(shutdown_comes_when_a_slow_peer_has_taken_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -163,6 +163,7 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
     driver->is_dispatching = true; /* a waker that turns the driver is refused */
     if (completion->unarmed_count > 0 && completion->pool.free_count == 0)
         rdy_recv_relieve(completion);
+    completion->is_doubtful = completion->trying.first != NULL;
     if (completion->dirty.first)
         rdy_send_try_all(completion);
     if (completion->unarmed_count > 0)
@@ -290,11 +291,12 @@ void rdy_completion_survive(struct rdy_completion *completion)
 
 /*
  * A filter that came late refuses the very call that would have submitted the tries: none began.
- * After any other death, and for what waited in the kernel, nobody knows how much went out.
+ * After any other death, for what waited in the kernel, and for what an earlier turn submitted,
+ * nobody knows how much went out.
  */
 static bool may_resend(const struct rdy_lane *lane, int error)
 {
-    return lane->send == RDY_SEND_TRYING &&
+    return lane->send == RDY_SEND_TRYING && !lane->io->driver->completion->is_doubtful &&
            (error == -EPERM || error == -ENOSYS || error == -EACCES);
 }
 

@@ -93,6 +93,7 @@ struct rdy_completion {
     struct rdy_buffer_pool pool;
     bool is_native;
     bool is_impatient;       /* somebody waits for a silent success */
+    bool is_doubtful;        /* some of `trying` were submitted in an earlier turn */
     struct rdy_lane **pages; /* of RDY_LANES_A_PAGE, by slot */
     uint32_t pages_count;
     struct rdy_lane_list dirty;

@@ -6,6 +6,8 @@
  */
 #include "tests/support/rig.h"
 
+#include "engine/driver.h"
+
 static struct fake_ops *ops_of(struct rig *rig)
 {
     return &rig->fake->ops_state;
@@ -414,6 +416,35 @@ static void runtime_closes_over_operations_that_never_end(void **state)
     assert_int_equal(close(rig->peer), 0);
 }
 
+/* The call that would have submitted more is refused; what an earlier one submitted went out. */
+static void send_that_went_out_unheard_is_not_sent_again(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_task_id id;
+    char back[32];
+
+    rig_connect(rig);
+    id = spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    ops_of(rig)->is_withholding = true;
+    rig_say(rig, "untold", 6);
+    rig->held[0] = rig_buf(rig, "once", 4);
+    rig->held_count = 1;
+    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
+
+    rdy_runtime_driver(rig->runtime)->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    rig_turn(rig);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    rig_run(rig, poll_flushes);
+    assert_int_equal(rig->result, -EIO);
+}
+
 struct listening {
     struct rdy_listener listener;
     struct rdy_stream stream;
@@ -467,6 +498,7 @@ int main(void)
         ON_FAKE_ONLY(send_that_is_submitted_late_sends_its_own_bytes),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
         ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
+        ON_FAKE_ONLY(send_that_went_out_unheard_is_not_sent_again),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),
         ON_FAKE_ONLY(runtime_closes_over_operations_that_never_end),
         ON_FAKE_ONLY(runtime_closes_over_an_accept_that_never_ends),

@@ -147,7 +147,10 @@ static ssize_t copy_read(struct rdy_copy *copy, struct rdy_task *task)
     count = rdy_stream_read_with(copy->from, task, try_splice, copy, RDY_STREAM_NO_SHORT);
     if (copy->piped == 0)
         pipe_give_back(copy);
-    return count;
+    if (count != -EBUSY)
+        return count;
+    copy->flags &= ~COPY_SPLICES; /* the ring receives it */
+    return rdy_stream_poll_read(copy->from, task, pool_of(copy)->scratch, chunk_len(copy));
 }
 
 /* The receiver is busy: reads on, as long as there is room. */
@@ -251,7 +254,7 @@ static ssize_t step_unsplice(struct rdy_copy *copy, struct rdy_task *task)
     if (copy->to->fd < 0)
         return -EBADF;
     count = rdy_stream_write_with(copy->to, task, try_unsplice, copy, RDY_STREAM_NO_SHORT);
-    if (is_refusal(count))
+    if (is_refusal(count) || count == -EBUSY)
         return pipe_rescue(copy);
     if (count < 0)
         return count;

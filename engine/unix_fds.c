@@ -10,6 +10,7 @@
  */
 #include <rdy/unix.h>
 
+#include "engine/completion.h"
 #include "engine/datagram.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
@@ -101,6 +102,11 @@ ssize_t rdy_stream_poll_send_fds(struct rdy_stream *stream, struct rdy_task *tas
         return -EINVAL;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES)) {
+        rc = rdy_completion_gate(stream, RDY_DIRECTION_WRITE);
+        if (rc < 0)
+            return rdy_task_pay_error(task, rc);
+    }
     control_put(&control, &msg, fds, fds_count);
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -199,6 +205,12 @@ ssize_t rdy_stream_poll_recv_fds(struct rdy_stream *stream, struct rdy_task *tas
         return -EINVAL;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES)) {
+        int rc = rdy_completion_gate(stream, RDY_DIRECTION_READ);
+
+        if (rc < 0)
+            return rdy_task_pay_error(task, rc);
+    }
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         struct msghdr msg = {

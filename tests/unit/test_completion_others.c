@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The other calls on a stream in completion mode: none takes or sends bytes out of their order, and
+ * none waits for what would never come.
+ */
+#include "tests/support/rig.h"
+
+#include <rdy/copy.h>
+#include <rdy/stream_io.h>
+#include <rdy/unix.h>
+
+struct others {
+    struct rig *rig;
+    ssize_t answers[9];
+};
+
+static int poll_all(struct rdy_task *task, void *self)
+{
+    struct others *others = ((struct test_task *)self)->test;
+    struct rdy_stream *stream = &others->rig->stream;
+    struct rdy_readiness wait = {0};
+    struct rdy_received received;
+    char byte = 'x';
+    struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+    int fd = 0;
+    ssize_t *answer = others->answers;
+
+    *answer++ = rdy_stream_poll_readv(stream, task, &iov, 1);
+    *answer++ = rdy_stream_poll_writev(stream, task, &iov, 1);
+    *answer++ = rdy_stream_poll_peek(stream, task, &byte, 1);
+    *answer++ = rdy_stream_try_read(stream, &byte, 1);
+    *answer++ = rdy_stream_try_write(stream, &byte, 1);
+    *answer++ = rdy_stream_poll_readable(stream, task);
+    *answer++ = rdy_stream_poll_closed(stream, task, &wait);
+    *answer++ = rdy_stream_poll_send_fds(stream, task, &byte, 1, &fd, 1);
+    *answer++ = rdy_stream_poll_recv_fds(stream, task, &byte, 1, &fd, 1, &received);
+    if (wait.io)
+        rdy_readiness_cancel(&wait);
+    return 0;
+}
+
+static void calls_that_would_break_the_order_are_refused(void **state)
+{
+    struct rig *rig = *state;
+    struct others others = {.rig = rig};
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    (void)spawn_test(rig->runtime, poll_all, NULL, &others);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+
+    for (size_t i = 0; i < sizeof(others.answers) / sizeof(others.answers[0]); i++) {
+        if (rig->kind == RIG_EPOLL)
+            assert_int_not_equal(others.answers[i], -EBUSY);
+        else
+            assert_int_equal(others.answers[i], -EBUSY);
+    }
+    rig_turn(rig);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT),
+                     rig->kind == RIG_EPOLL ? 3 : -1);
+}
+
+struct echo {
+    struct rig *rig;
+    struct rdy_copy copy;
+    int result;
+};
+
+static int poll_copies(struct rdy_task *task, void *self)
+{
+    struct echo *echo = ((struct test_task *)self)->test;
+
+    echo->result = rdy_copy_poll(&echo->copy, task);
+    return echo->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static void copy_that_would_splice_copies(void **state)
+{
+    static unsigned char chunk[100000];
+    struct rig *rig = *state;
+    struct rdy_copy_opts opts = {.size = sizeof(opts), .is_splice = true};
+    struct echo echo = {.rig = rig};
+    size_t said = 0;
+    size_t heard = 0;
+
+    for (size_t i = 0; i < sizeof(chunk); i++)
+        chunk[i] = rig_pattern(i);
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    assert_int_equal(rdy_copy_open(&echo.copy, &rig->stream, &rig->stream, &opts), 0);
+    (void)spawn_test(rig->runtime, poll_copies, NULL, &echo);
+    for (int i = 0; i < 10000 && heard < sizeof(chunk); i++) {
+        ssize_t count = send(rig->peer, chunk + said, sizeof(chunk) - said, MSG_DONTWAIT);
+
+        said += count > 0 ? (size_t)count : 0;
+        rig_turn(rig);
+        count = recv(rig->peer, rig->bytes + heard, 7000, MSG_DONTWAIT);
+        heard += count > 0 ? (size_t)count : 0;
+    }
+    assert_int_equal(heard, sizeof(chunk));
+    assert_memory_equal(rig->bytes, chunk, sizeof(chunk));
+    assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_int_equal(echo.result, 0);
+    assert_int_equal(rdy_copy_bytes(&echo.copy), sizeof(chunk));
+    rdy_copy_close(&echo.copy);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        ON_THREE(calls_that_would_break_the_order_are_refused),
+        ON_THREE(copy_that_would_splice_copies),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <sys/un.h>
 
+#include <rdy/completion.h>
 #include <rdy/stream_io.h>
 
+#include "engine/runtime.h"
 #include "engine/sys.h"
 #include "tests/support/pairs.h"
 
@@ -221,6 +223,45 @@ static void engine_may_serve_several_addresses(void **state)
     crowd_is_served(&third);
     assert_int_equal(accepted_sum(engine, &least), 3 * CLIENTS);
     engine_end(engine, UINT64_MAX);
+}
+
+struct accepts {
+    struct latch latch;
+    uint64_t count;
+};
+
+static int poll_reads_accepts(struct rdy_task *task, void *self)
+{
+    struct accepts *accepts = *(struct accepts **)self;
+    struct rdy_completion_stats stats;
+
+    rdy_completion_read_stats(task->runtime, &stats);
+    accepts->count += stats.accepts;
+    latch_count(&accepts->latch);
+    return 0;
+}
+
+static void connections_come_by_themselves_to_every_worker(void **state)
+{
+    struct rdy_listen_opts listen = {.size = sizeof(listen), .is_completing = true};
+    struct rdy_task_spec spec = {.poll = poll_reads_accepts, .self_size = sizeof(void *)};
+
+    for (int is_tcp = 0; is_tcp < 2; is_tcp++) {
+        struct rdy_engine *engine = engine_of(state, 2);
+        struct address at = is_tcp ? loopback() : unix_name("completing");
+        struct accepts accepts = {.latch = LATCH};
+        struct accepts *self = &accepts;
+
+        assert_int_equal(serve_with(engine, &at, &listen), 0);
+        crowd_is_served(&at);
+        crowd_is_served(&at);
+        for (uint32_t i = 0; i < 2; i++) {
+            assert_int_equal(rdy_engine_post(engine, i, &spec, &self), 0);
+            latch_await(&accepts.latch, i + 1);
+        }
+        assert_true((accepts.count > 0) == (backend_of(state) == RDY_BACKEND_URING));
+        engine_end(engine, UINT64_MAX);
+    }
 }
 
 /* --- the end --- */
@@ -510,6 +551,7 @@ int main(void)
         ENGINE_ON_BOTH(unix_connections_are_served_by_whoever_is_first),
         ENGINE_ON_BOTH(unix_socket_is_served_while_one_worker_is_busy),
         ENGINE_ON_BOTH(engine_may_serve_several_addresses),
+        ENGINE_ON_BOTH(connections_come_by_themselves_to_every_worker),
         ENGINE_ON_BOTH(tcp_clients_in_the_queue_are_answered_at_a_shutdown),
         ENGINE_ON_BOTH(unix_clients_in_the_queue_are_answered_at_a_shutdown),
         ENGINE_ON_BOTH(without_grace_the_queue_is_reset),

@@ -111,7 +111,8 @@ static inline void rig_turn(struct rig *rig)
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
 }
 
-/* rig_turn() leaves a wake-up behind, which would end the next wait: from here on waits are long. */
+/* rig_turn() leaves a wake-up behind, which would end the next wait: from here on waits are
+ * long. */
 static inline void rig_settle(struct rig *rig)
 {
     for (int i = 0; i < 2; i++)

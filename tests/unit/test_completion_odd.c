@@ -177,7 +177,7 @@ static int poll_flushes(struct rdy_task *task, void *self)
     return rig->result == RDY_PENDING ? RDY_PENDING : 0;
 }
 
-/* Nothing else happens that could end the driver's wait: the silent success must not be slept on. */
+/* Nothing else happens that could end the driver's wait: it must not sleep on a silent success. */
 static void flush_hears_of_a_send_that_found_no_room_at_first(void **state)
 {
     struct rig *rig = *state;

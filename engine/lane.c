@@ -76,6 +76,7 @@ void rdy_completion_close(struct rdy_completion *completion)
 {
     if (!completion)
         return;
+    completion->pool.backend = NULL; /* it is gone: no buffer goes back to it */
     for (uint32_t i = 0; i < completion->pages_count; i++) {
         struct rdy_lane *page = completion->pages[i];
 
@@ -89,7 +90,6 @@ void rdy_completion_close(struct rdy_completion *completion)
     free((void *)completion->pages);
     free(completion->unarmed);
     free(completion->messages);
-    completion->pool.backend = NULL; /* it is gone */
     rdy_buffer_pool_close(&completion->pool);
     free(completion);
 }

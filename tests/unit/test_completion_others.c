@@ -3,7 +3,10 @@
  * The other calls on a stream in completion mode: none takes or sends bytes out of their order, and
  * none waits for what would never come.
  */
+#include "tests/support/fork.h"
 #include "tests/support/rig.h"
+
+#include <sys/wait.h>
 
 #include <rdy/copy.h>
 #include <rdy/stream_io.h>
@@ -106,11 +109,64 @@ static void copy_that_would_splice_copies(void **state)
     rdy_copy_close(&echo.copy);
 }
 
+static int poll_sends_held(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
+    if (rig->result == 0)
+        rig->held_count = 0;
+    return 0;
+}
+
+/* A receive, received bytes and a send that waits for the peer, all of them the parent's. */
+static void child_of_a_fork_lets_go_of_its_copies_only(void **state)
+{
+    static unsigned char bytes[500000];
+    struct rig *rig = *state;
+    size_t heard = 0;
+    int status = -1;
+    pid_t child;
+
+    rig_connect(rig);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = rig_pattern(i);
+    rig_say(rig, "before", 6);
+    rig_run(rig, rig_poll_recv);
+    rig_release(rig);
+    rig->held[rig->held_count++] = rig_buf(rig, bytes, sizeof(bytes));
+    rig_run(rig, poll_sends_held);
+    rig_say(rig, "unread", 6);
+    rig_turn(rig);
+
+    child = fork();
+    if (child == 0) {
+        rdy_stream_close(&rig->stream);
+        rdy_runtime_close(rig->runtime);
+        _exit(0);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+
+    rig_run(rig, rig_poll_recv);
+    assert_int_equal(rig->result, 6);
+    for (int i = 0; i < 10000 && heard < sizeof(bytes); i++) {
+        ssize_t count = recv(rig->peer, rig->bytes + heard, 50000, MSG_DONTWAIT);
+
+        heard += count > 0 ? (size_t)count : 0;
+        rig_turn(rig);
+    }
+    assert_int_equal(heard, sizeof(bytes));
+    assert_memory_equal(rig->bytes, bytes, sizeof(bytes));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         ON_THREE(calls_that_would_break_the_order_are_refused),
         ON_THREE(copy_that_would_splice_copies),
+        ON_REAL(child_of_a_fork_lets_go_of_its_copies_only),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,9 +22,12 @@
 #include <rdy/rdy.h>
 
 #include "engine/atomic.h"
+#include "engine/driver.h"
+#include "engine/runtime.h"
 #include "tests/support/stress.h"
+#include "uring/ring.h"
 
-#define CALLS         STRESS_ROUNDS(400u, 250u)
+#define CALLS         STRESS_ROUNDS(300u, 200u)
 #define LINES         24u /* that the peer has open at a time */
 #define BYTES_MAX     60000u
 #define FAITHFUL      'f' /* the first byte: all of it must come back */
@@ -355,12 +358,28 @@ struct shortage {
     uint32_t buffers_count;
     uint32_t events_max;
     uint32_t cq_entries;
+    bool is_older; /* a kernel that has no DEFER_TASKRUN: completions come at any time */
 };
+
+static struct rdy_backend_ops older;
+
+static int open_older(struct rdy_backend **out, const struct rdy_backend_opts *opts, char *why,
+                      size_t why_len)
+{
+    enum rdy_ring_step step = RDY_STEP_NONE;
+    int rc = rdy_uring_open_at(out, opts, RDY_RUNG_SINGLE_COOP, &step);
+
+    rdy_ring_say(step, rc, why, why_len);
+    if (rc == 0)
+        (*out)->ops = &older;
+    return rc;
+}
 
 static struct rdy_runtime *open_short(const struct shortage *shortage)
 {
     struct rdy_runtime_opts opts = runtime_opts(shortage->backend);
     struct rdy_runtime *runtime = NULL;
+    struct rdy_driver *driver = NULL;
 
     opts.driver.buffers_count = shortage->buffers_count;
     opts.driver.buffer_size = 512;
@@ -368,7 +387,14 @@ static struct rdy_runtime *open_short(const struct shortage *shortage)
     opts.driver.send_queue_max = 2000;
     opts.driver.events_max = shortage->events_max;
     opts.driver.cq_entries = shortage->cq_entries;
-    assert_int_equal(rdy_runtime_open(&runtime, &opts), 0);
+    if (!shortage->is_older) {
+        assert_int_equal(rdy_runtime_open(&runtime, &opts), 0);
+        return runtime;
+    }
+    older = *rdy_backend_uring;
+    older.open = open_older;
+    assert_int_equal(rdy_driver_open_with(&driver, &opts.driver, &older), 0);
+    assert_int_equal(rdy_runtime_open_with(&runtime, &opts, driver), 0);
     return runtime;
 }
 
@@ -428,6 +454,8 @@ static const struct shortage shortages[] = {
     {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2},
     {.backend = RDY_BACKEND_URING, .buffers_count = 1},
     {.backend = RDY_BACKEND_EPOLL, .buffers_count = 1},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 4, .is_older = true},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2, .is_older = true},
 };
 
 /* clang-format off */
@@ -446,6 +474,8 @@ int main(void)
         WITH("a queue that overflows, on io_uring", 4),
         WITH("one buffer on io_uring", 5),
         WITH("one buffer on epoll", 6),
+        WITH("four buffers on an older ring", 7),
+        WITH("a queue that overflows, on an older ring", 8),
     };
 
     stress_watch();

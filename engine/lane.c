@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-#define BUFFERS_DEFAULT     256u
-#define BUFFER_SIZE_DEFAULT 4096u
+#define BUFFERS_DEFAULT     128u
+#define BUFFER_SIZE_DEFAULT 16384u
 #define RECV_QUEUE_DEFAULT  16u
 #define SEND_QUEUE_DEFAULT  65536u
 

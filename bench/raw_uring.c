@@ -435,6 +435,7 @@ static void return_buffers(struct server *server)
 
 static void enter(struct server *server)
 {
+    struct __kernel_timespec hour = {.tv_sec = 3600};
     struct io_uring_cqe *cqe;
     sigset_t none;
 
@@ -445,7 +446,8 @@ static void enter(struct server *server)
         return;
     }
     sigemptyset(&none);
-    (void)io_uring_submit_and_wait_timeout(&server->ring, &cqe, 1, NULL, &none);
+    /* Without a time liburing 2.3 does not hand the mask on, and no signal ends the wait. */
+    (void)io_uring_submit_and_wait_timeout(&server->ring, &cqe, 1, &hour, &none);
 }
 
 static void serve(struct server *server)

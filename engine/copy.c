@@ -112,7 +112,7 @@ static ssize_t splice_in(struct rdy_copy *copy, int fd)
  */
 static bool is_no_mark(const struct rdy_stream *stream, struct rdy_event event)
 {
-    return (stream->flags & RDY_SOCKET_STATES) &&
+    return (stream->flags & (RDY_SOCKET_STATES | RDY_SOCKET_MARKED)) == RDY_SOCKET_STATES &&
            (rdy_event_ready(event) & (RDY_PRIORITY | RDY_READ_CLOSED)) == 0;
 }
 

@@ -16,6 +16,7 @@
 #define RDY_SOCKET_UNSURE     0x10u /* the first event of a mark may have been used up */
 #define RDY_SOCKET_CONNECTING 0x4u
 #define RDY_SOCKET_COMPLETES  0x20u /* has a lane: completion mode */
+#define RDY_SOCKET_MARKED     0x40u /* has had urgent data: no short read proves anything */
 /* Above these the errno of a connection that failed: the kernel tells it once only. */
 #define RDY_SOCKET_ERROR_SHIFT 16
 

@@ -111,11 +111,15 @@ RDY_STREAM_INLINE uint32_t rdy_stream_events(const struct rdy_stream *stream,
  * two), or if the first was used up by an earlier read, which found nothing or other events' data
  * (then the stream is unsure). tests/stress/test_urgent.c sends such marks. TCP_INQ would tell too,
  * but cost 5 % of a small request.
+ *
+ * A stream that once had urgent data is never trusted again: with segments lost and sent anew, a
+ * read was seen to stop at a mark that the state did not tell of.
  */
 RDY_STREAM_INLINE bool rdy_stream_is_drained(const struct rdy_stream *stream,
                                              struct rdy_event event)
 {
-    if (rdy_event_ready(event) & (RDY_PRIORITY | RDY_READ_CLOSED))
+    if ((rdy_event_ready(event) & (RDY_PRIORITY | RDY_READ_CLOSED)) ||
+        (stream->flags & RDY_SOCKET_MARKED))
         return false;
     if (stream->flags & RDY_SOCKET_STATES)
         return true;
@@ -150,6 +154,8 @@ RDY_STREAM_INLINE ssize_t rdy_stream_read_once(struct rdy_stream *stream, struct
 
     if (count > 0)
         stream->flags |= RDY_SOCKET_FED;
+    if (rdy_unlikely(rdy_event_ready(event) & RDY_PRIORITY))
+        stream->flags |= RDY_SOCKET_MARKED;
     if (count == -EAGAIN ||
         (count > 0 && (size_t)count < full && rdy_stream_is_drained(stream, event)))
         rdy_stream_set_drained(stream, event);

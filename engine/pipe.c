@@ -28,9 +28,14 @@ static size_t iov_len(const struct iovec *iov, int iov_count)
     return len;
 }
 
-static bool iov_is_sane(const struct iovec *iov, int iov_count)
+/* 1 if a call has something to do; 0 if its buffers hold nothing, or -errno. */
+static int check_call(int fd, const struct iovec *iov, int iov_count)
 {
-    return iov_count >= 0 && iov_count <= IOV_MAX && (iov || iov_count == 0);
+    if (fd < 0)
+        return -EBADF;
+    if (iov_count < 0 || iov_count > IOV_MAX || (!iov && iov_count > 0))
+        return -EINVAL;
+    return iov_len(iov, iov_count) > 0;
 }
 
 /* The kernel reads through these; that they are not const is the interface's fault. */
@@ -56,12 +61,10 @@ static ssize_t receiver_try(struct rdy_pipe_receiver *receiver, struct rdy_event
 ssize_t rdy_pipe_receiver_poll_readv(struct rdy_pipe_receiver *receiver, struct rdy_task *task,
                                      const struct iovec *iov, int iov_count)
 {
-    if (receiver->fd < 0)
-        return -EBADF;
-    if (!iov_is_sane(iov, iov_count))
-        return -EINVAL;
-    if (iov_len(iov, iov_count) == 0)
-        return 0;
+    int rc = check_call(receiver->fd, iov, iov_count);
+
+    if (rc <= 0)
+        return rc;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
@@ -102,14 +105,10 @@ ssize_t rdy_pipe_receiver_try_readv(struct rdy_pipe_receiver *receiver, const st
                                     int iov_count)
 {
     struct rdy_event event;
-    int rc;
+    int rc = check_call(receiver->fd, iov, iov_count);
 
-    if (receiver->fd < 0)
-        return -EBADF;
-    if (!iov_is_sane(iov, iov_count))
-        return -EINVAL;
-    if (iov_len(iov, iov_count) == 0)
-        return 0;
+    if (rc <= 0)
+        return rc;
     rc = cached_event(&receiver->reg, RDY_INTEREST_READ, &event);
     return rc < 0 ? rc : receiver_try(receiver, event, iov, iov_count);
 }
@@ -160,12 +159,10 @@ static ssize_t sender_try(struct rdy_pipe_sender *sender, struct rdy_event event
 ssize_t rdy_pipe_sender_poll_writev(struct rdy_pipe_sender *sender, struct rdy_task *task,
                                     const struct iovec *iov, int iov_count)
 {
-    if (sender->fd < 0)
-        return -EBADF;
-    if (!iov_is_sane(iov, iov_count))
-        return -EINVAL;
-    if (iov_len(iov, iov_count) == 0)
-        return 0;
+    int rc = check_call(sender->fd, iov, iov_count);
+
+    if (rc <= 0)
+        return rc;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
@@ -196,14 +193,10 @@ ssize_t rdy_pipe_sender_try_writev(struct rdy_pipe_sender *sender, const struct 
                                    int iov_count)
 {
     struct rdy_event event;
-    int rc;
+    int rc = check_call(sender->fd, iov, iov_count);
 
-    if (sender->fd < 0)
-        return -EBADF;
-    if (!iov_is_sane(iov, iov_count))
-        return -EINVAL;
-    if (iov_len(iov, iov_count) == 0)
-        return 0;
+    if (rc <= 0)
+        return rc;
     rc = cached_event(&sender->reg, RDY_INTEREST_WRITE, &event);
     return rc < 0 ? rc : sender_try(sender, event, iov, iov_count);
 }

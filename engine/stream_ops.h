@@ -12,7 +12,8 @@
  *
  * - A TCP read stops short at an urgent mark with more data behind it. With epoll an event's bits
  *   are the socket's state, so TCP streams watch for PRIORITY, and where it is missing there is no
- *   mark. With io_uring it takes an argument about events: see rdy_stream_is_drained().
+ *   mark. With io_uring it takes an argument about events: see rdy_stream_is_drained(). After a
+ *   first mark neither is trusted.
  * - A Unix socket's read stops short where a message with descriptors begins: no short cut.
  * - After the peer's FIN the end of the stream is still to be read: not when READ_CLOSED was seen.
  * - A read that filled its buffer says nothing.

@@ -398,6 +398,13 @@ static struct rdy_runtime *open_short(const struct shortage *shortage)
     return runtime;
 }
 
+static struct {
+    uint64_t aborts;
+    uint64_t recv_starved;
+    uint64_t sends_unfinished;
+    uint64_t copies;
+} met;
+
 static void nothing_is_lost_or_left(void **state)
 {
     static struct server server;
@@ -433,17 +440,25 @@ static void nothing_is_lost_or_left(void **state)
     rdy_completion_read_stats(server.runtime, &stats);
     assert_int_equal(server.accepted, CALLS);
     assert_int_equal(server.live, 0);
-    assert_true(server.aborts > 0);
     assert_int_equal(driver_stats(server.runtime).entries_live, 0);
     assert_int_equal(driver_stats(server.runtime).cancels_pending, 0);
     assert_int_equal(stats.blocks_live, 0);
     assert_int_equal(stats.buffers_free, shortage->buffers_count);
-    /* It went through what it is to go through. */
-    if (shortage->buffers_count <= 4)
-        assert_true(stats.recv_starved > 0);
-    assert_true(stats.sends_unfinished > 0);
-    assert_true(stats.copies > 0);
+    met.aborts += server.aborts;
+    met.recv_starved += shortage->buffers_count <= 4 ? stats.recv_starved : 0;
+    met.sends_unfinished += stats.sends_unfinished;
+    met.copies += stats.copies;
     rdy_runtime_close(server.runtime);
+}
+
+/* Of all together: which of them a single run meets is up to the scheduler. */
+static void runs_went_through_what_they_are_to_go_through(void **state)
+{
+    (void)state;
+    assert_true(met.aborts > 0);
+    assert_true(met.recv_starved > 0);
+    assert_true(met.sends_unfinished > 0);
+    assert_true(met.copies > 0);
 }
 
 static const struct shortage shortages[] = {
@@ -476,6 +491,7 @@ int main(void)
         WITH("one buffer on epoll", 6),
         WITH("four buffers on an older ring", 7),
         WITH("a queue that overflows, on an older ring", 8),
+        cmocka_unit_test(runs_went_through_what_they_are_to_go_through),
     };
 
     stress_watch();

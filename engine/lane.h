@@ -50,6 +50,7 @@ enum rdy_send_state {
 #define RDY_LANE_LEAVING  0x8u  /* nobody asks any more */
 #define RDY_LANE_PATIENT  0x10u /* a receive may wait for an event before it tries */
 #define RDY_LANE_SHUTTING 0x20u /* for writing, when all that is unsent has gone out */
+#define RDY_LANE_SLOW     0x40u /* met a full socket; what is unsent since then is copies only */
 
 struct rdy_accepted;
 
@@ -242,6 +243,12 @@ int rdy_send_take(struct rdy_completion *completion, struct rdy_lane *lane,
 
 /* All went out: shuts the stream down for writing, if that was put off until now. */
 void rdy_send_finish(struct rdy_lane *lane);
+
+/*
+ * The socket is full: copies what is unsent out of the pool, and until all of it is gone whatever
+ * is added. So each piece is looked at once, however little the peer takes at a time.
+ */
+void rdy_send_keep_copies(struct rdy_completion *completion, struct rdy_lane *lane);
 
 /* Drops what is not with the backend. */
 void rdy_send_drop(struct rdy_completion *completion, struct rdy_lane *lane);

@@ -27,14 +27,6 @@ static ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
     return rdy_sys_send_message(lane->io->fd, &message);
 }
 
-static void copy_out(struct rdy_completion *completion, const struct rdy_lane *lane)
-{
-    for (struct rdy_piece *piece = lane->unsent.first; piece; piece = piece->next) {
-        if (piece->block->id != RDY_BLOCK_NO_ID && !rdy_piece_copy_out(&completion->pool, piece))
-            return;
-    }
-}
-
 void rdy_plain_pump(struct rdy_lane *lane)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
@@ -64,5 +56,5 @@ void rdy_plain_pump(struct rdy_lane *lane)
             break; /* that flag stays: do not ask again and again */
     }
     rdy_send_finish(lane);
-    copy_out(completion, lane);
+    rdy_send_keep_copies(completion, lane);
 }

@@ -16,6 +16,24 @@ static void make_dirty(struct rdy_completion *completion, struct rdy_lane *lane)
     rdy_driver_call_again(completion->driver);
 }
 
+/* False without memory: then it stays in the pool's, slower for others, but right. */
+static bool keep_as_copy(struct rdy_completion *completion, struct rdy_piece *piece)
+{
+    return piece->block->id == RDY_BLOCK_NO_ID || rdy_piece_copy_out(&completion->pool, piece);
+}
+
+void rdy_send_keep_copies(struct rdy_completion *completion, struct rdy_lane *lane)
+{
+    struct rdy_piece *piece = lane->unsent.first;
+
+    if (!piece || (lane->flags & RDY_LANE_SLOW))
+        return;
+    while (piece && keep_as_copy(completion, piece))
+        piece = piece->next;
+    if (!piece)
+        lane->flags |= RDY_LANE_SLOW;
+}
+
 int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
@@ -26,8 +44,8 @@ int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
     rdy_piece_queue_push(&lane->unsent, piece);
     lane->unsent_bytes += (uint32_t)buf->len;
     *buf = (struct rdy_buf){0};
-    if (lane->send == RDY_SEND_WAITING && piece->block->id != RDY_BLOCK_NO_ID)
-        (void)rdy_piece_copy_out(&completion->pool, piece); /* its turn may be far */
+    if (rdy_unlikely(lane->flags & RDY_LANE_SLOW) && !keep_as_copy(completion, piece))
+        lane->flags &= (uint8_t)~RDY_LANE_SLOW;
     if (completion->is_native && lane->send == RDY_SEND_IDLE)
         make_dirty(completion, lane);
     return 0;
@@ -50,6 +68,8 @@ void rdy_send_advance(struct rdy_completion *completion, struct rdy_lane *lane, 
         (void)rdy_piece_queue_pop(&lane->unsent);
         rdy_piece_end(&completion->pool, piece, NULL);
     }
+    if (!lane->unsent.first)
+        lane->flags &= (uint8_t)~RDY_LANE_SLOW;
 }
 
 void rdy_send_drop(struct rdy_completion *completion, struct rdy_lane *lane)
@@ -60,6 +80,7 @@ void rdy_send_drop(struct rdy_completion *completion, struct rdy_lane *lane)
     while ((piece = rdy_piece_queue_pop(&lane->unsent)))
         rdy_piece_end(&completion->pool, piece, NULL);
     lane->unsent_bytes = 0;
+    lane->flags &= (uint8_t)~RDY_LANE_SLOW;
 }
 
 void rdy_send_fail(struct rdy_completion *completion, struct rdy_lane *lane, int error)
@@ -184,11 +205,7 @@ static void wait_for_peer(struct rdy_completion *completion, struct rdy_lane *la
         .may_wait = true,
     };
 
-    /* What does not fit into memory stays in the pool's: slower for others, but right. */
-    for (struct rdy_piece *piece = first; piece; piece = piece->next) {
-        if (piece->block->id != RDY_BLOCK_NO_ID && !rdy_piece_copy_out(&completion->pool, piece))
-            break;
-    }
+    rdy_send_keep_copies(completion, lane);
     single = (struct iovec){.iov_base = first->data, .iov_len = first->len};
     lane->sending = 0;
     lane->send = RDY_SEND_IDLE;

@@ -255,6 +255,66 @@ static void pool_is_free_of_what_a_slow_peer_does_not_take(void **state)
     assert_int_equal(rig_stats(rig).buffers_free, 4);
 }
 
+static int poll_sends_last_held(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[--rig->held_count]);
+    return 0;
+}
+
+/* Sends what it holds; what joins a queue that stands before a full socket must be a copy. */
+static int poll_sends_to_slow(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+    size_t before = rdy_stream_unsent(&rig->stream);
+    int rc;
+
+    while ((rc = rdy_stream_poll_send(&rig->stream, task, &rig->held[0])) == 0) {
+        rig->held_count--;
+        memmove(rig->held, rig->held + 1, rig->held_count * sizeof(rig->held[0]));
+        if (before > 0 && rdy_stream_unsent(&rig->stream) > before)
+            rig->have += rig_stats(rig).buffers_total - rig_stats(rig).buffers_free -
+                         rig->held_count; /* what still waits in the pool's memory */
+        before = rdy_stream_unsent(&rig->stream);
+        if (rig->held_count == 0)
+            return 0;
+    }
+    rig->result = rc;
+    return RDY_PENDING;
+}
+
+/* Else the whole queue would have to be gone through again whenever the peer took a little. */
+static void buffer_for_a_slow_peer_is_copied_as_it_comes(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_driver_opts opts = {
+        .buffers_count = 32, .buffer_size = 1024, .send_queue_max = 16384};
+    static const unsigned char load[16384];
+
+    rig_reopen(rig, &opts);
+    rig_connect(rig);
+    small_socket_buffers(rig);
+    while (rig->held_count < 24) {
+        rig_say(rig, load, 1024);
+        rig_run(rig, rig_poll_recv);
+        assert_true(rig->result > 0);
+    }
+    hold(rig, load, sizeof(load));
+    rig_run(rig, poll_sends_last_held);
+    rig_turn(rig);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+
+    (void)spawn_test(rig->runtime, poll_sends_to_slow, NULL, rig);
+    for (int i = 0; i < 10000 && rig->held_count > 0; i++) {
+        (void)hear(rig, 512);
+        rig_turn(rig);
+    }
+    assert_int_equal(rig->held_count, 0);
+    assert_int_equal(rig->result, RDY_PENDING); /* not all of it went out at once */
+    assert_int_equal(rig->have, 0);
+}
+
 static void flush_waits_for_the_peer(void **state)
 {
     struct rig *rig = *state;
@@ -464,6 +524,7 @@ int main(void)
         ON_THREE(peer_that_does_not_read_makes_the_sender_wait),
         ON_FAKE_ONLY(socket_that_takes_a_little_at_a_time_gets_all_in_order),
         ON_THREE(pool_is_free_of_what_a_slow_peer_does_not_take),
+        ON_THREE(buffer_for_a_slow_peer_is_copied_as_it_comes),
         ON_THREE(flush_waits_for_the_peer),
         ON_THREE(error_of_a_send_is_told_to_the_next),
         ON_THREE(peer_that_goes_frees_what_waited_for_it),

@@ -149,12 +149,31 @@ struct rdy_piece *rdy_piece_make(struct rdy_buffer_pool *pool, struct rdy_block 
     return piece;
 }
 
+void rdy_buffer_pool_queue(struct rdy_buffer_pool *pool, struct rdy_piece *piece)
+{
+    uint32_t id = piece->block->id;
+
+    rdy_assert(id < pool->count && !pool->queued[id]);
+    pool->queued[id] = piece;
+    pool->queued_count++;
+}
+
+static void unqueue(struct rdy_buffer_pool *pool, const struct rdy_piece *piece)
+{
+    uint32_t id = piece->block->id;
+
+    if (id == RDY_BLOCK_NO_ID || pool->queued[id] != piece)
+        return;
+    rdy_assert(pool->queued_count > 0);
+    pool->queued[id] = NULL;
+    pool->queued_count--;
+}
+
 void rdy_piece_end(struct rdy_buffer_pool *pool, struct rdy_piece *piece, struct rdy_buf *buf)
 {
     struct rdy_block *block = piece->block;
 
-    if (block->id != RDY_BLOCK_NO_ID && pool->queued[block->id] == piece)
-        pool->queued[block->id] = NULL;
+    unqueue(pool, piece);
     if (buf)
         *buf = (struct rdy_buf){.block = block, .data = piece->data, .len = piece->len};
     else
@@ -172,11 +191,19 @@ bool rdy_piece_copy_out(struct rdy_buffer_pool *pool, struct rdy_piece *piece)
     if (!copy)
         return false;
     memcpy(copy->memory, piece->data, piece->len);
-    if (pool->queued[block->id] == piece)
-        pool->queued[block->id] = NULL;
+    unqueue(pool, piece);
     piece->block = copy;
     piece->data = copy->memory;
     pool->copies++;
     rdy_block_release(block);
     return true;
+}
+
+/* Those who starve may do so for long, because somebody keeps all buffers: then this is a look. */
+void rdy_buffer_pool_relieve(struct rdy_buffer_pool *pool)
+{
+    for (uint32_t id = 0; pool->queued_count > 0 && id < pool->count; id++) {
+        if (pool->queued[id] && !rdy_piece_copy_out(pool, pool->queued[id]))
+            return;
+    }
 }

@@ -55,6 +55,7 @@ struct rdy_buffer_pool {
     uint32_t count;
     uint32_t size; /* bytes of each */
     uint32_t free_count;
+    uint32_t queued_count; /* buffers that `queued` names */
     uint64_t blocks_live;
     uint64_t copies;
 };
@@ -86,6 +87,13 @@ struct rdy_piece *rdy_piece_make(struct rdy_buffer_pool *pool, struct rdy_block 
 
 /* Frees the piece; its reference becomes the caller's, as @buf, or is given back (NULL). */
 void rdy_piece_end(struct rdy_buffer_pool *pool, struct rdy_piece *piece, struct rdy_buf *buf);
+
+/* Received data in a buffer of the pool waits to be asked for: rdy_buffer_pool_relieve() may copy
+ * it. Until it is copied or its piece ends. */
+void rdy_buffer_pool_queue(struct rdy_buffer_pool *pool, struct rdy_piece *piece);
+
+/* Copies what waits like that, so that the buffers are free; as far as there is memory. */
+void rdy_buffer_pool_relieve(struct rdy_buffer_pool *pool);
 
 /* Replaces the piece's buffer of the pool by a copy. False without memory; then nothing changed. */
 bool rdy_piece_copy_out(struct rdy_buffer_pool *pool, struct rdy_piece *piece);

@@ -162,7 +162,7 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
 
     driver->is_dispatching = true; /* a waker that turns the driver is refused */
     if (completion->unarmed_count > 0 && completion->pool.free_count == 0)
-        rdy_recv_relieve(completion);
+        rdy_buffer_pool_relieve(&completion->pool);
     completion->is_doubtful = completion->trying.first != NULL;
     if (completion->dirty.first)
         rdy_send_try_all(completion);

@@ -220,9 +220,6 @@ void rdy_recv_stop(struct rdy_lane *lane, enum rdy_token_about about);
 /* Frees what nobody took. */
 void rdy_recv_drop(struct rdy_completion *completion, struct rdy_lane *lane);
 
-/* Gives buffers of the pool back that received data waits in, by copying it. */
-void rdy_recv_relieve(struct rdy_completion *completion);
-
 /* Without the task's budget: as rdy_stream_poll_recv(). RDY_PENDING: wait for READ. */
 ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf);
 

@@ -139,7 +139,7 @@ static void deliver(struct rdy_completion *completion, struct rdy_lane *lane,
         rdy_recv_stop(lane, RDY_ABOUT_RECV);
         return;
     }
-    completion->pool.queued[block->id] = piece;
+    rdy_buffer_pool_queue(&completion->pool, piece);
     rdy_piece_queue_push(&lane->received, piece);
     lane->received_count++;
     if (rdy_unlikely(lane->received_count >= completion->recv_queue_max) &&
@@ -232,16 +232,6 @@ void rdy_recv_drop(struct rdy_completion *completion, struct rdy_lane *lane)
     lane->received_count = 0;
 }
 
-void rdy_recv_relieve(struct rdy_completion *completion)
-{
-    struct rdy_buffer_pool *pool = &completion->pool;
-
-    for (uint32_t id = 0; id < pool->count; id++) {
-        if (pool->queued[id] && !rdy_piece_copy_out(pool, pool->queued[id]))
-            return;
-    }
-}
-
 ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
@@ -274,7 +264,7 @@ void rdy_recv_put_back(struct rdy_lane *lane, struct rdy_buf *buf)
 
     rdy_assert(piece); /* the one that rdy_recv_next() has just freed */
     if (buf->block->id != RDY_BLOCK_NO_ID)
-        pool->queued[buf->block->id] = piece;
+        rdy_buffer_pool_queue(pool, piece);
     piece->next = queue->first;
     queue->first = piece;
     if (!queue->last)

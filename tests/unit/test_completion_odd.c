@@ -7,6 +7,7 @@
 #include "tests/support/rig.h"
 
 #include "engine/driver.h"
+#include "engine/lane.h"
 
 static struct fake_ops *ops_of(struct rig *rig)
 {
@@ -368,6 +369,42 @@ static void starved_watcher_runs_when_a_buffer_is_back(void **state)
     assert_int_equal(rig->result, 6);
 }
 
+static int poll_reads_one(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_read(&rig->stream, task, rig->bytes, 1);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* While somebody starves this is asked in each turn: it must not take a search. */
+static void pool_knows_how_many_buffers_can_be_relieved(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_buffer_pool *pool;
+
+    rig_connect(rig);
+    rig_say(rig, "arm", 3);
+    rig_run(rig, rig_poll_recv);
+    pool = &rdy_runtime_driver(rig->runtime)->completion->pool;
+    assert_int_equal(pool->queued_count, 0); /* ours: it cannot be copied */
+    for (int i = 0; i < 3; i++) {
+        rig_say(rig, "abc", 3);
+        rig_turn(rig);
+    }
+    assert_int_equal(pool->queued_count, 3);
+    rig_run(rig, poll_reads_one); /* puts the rest back */
+    assert_int_equal(pool->queued_count, 3);
+    rig_run(rig, rig_poll_recv);
+    assert_int_equal(pool->queued_count, 2);
+
+    rdy_buffer_pool_relieve(pool);
+    assert_int_equal(pool->queued_count, 0);
+    assert_int_equal(pool->copies, 2);
+    rig_run(rig, rig_poll_recv);
+    assert_memory_equal(rig->held[2].data, "abc", 3);
+}
+
 /* The opposite of the order in which they were asked for. */
 static void last_facts_in_reverse_order_free_everything(void **state)
 {
@@ -500,6 +537,7 @@ int main(void)
         ON_FAKE_ONLY(send_that_is_submitted_late_sends_its_own_bytes),
         ON_FAKE_ONLY(backend_that_takes_no_buffers_watches_instead),
         ON_FAKE_ONLY(starved_watcher_runs_when_a_buffer_is_back),
+        ON_FAKE_ONLY(pool_knows_how_many_buffers_can_be_relieved),
         ON_FAKE_ONLY(send_that_went_out_unheard_is_not_sent_again),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),
         ON_FAKE_ONLY(runtime_closes_over_operations_that_never_end),

@@ -132,8 +132,11 @@ void rdy_driver_unwatch(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 {
     io->flags |= RDY_IO_UNWATCHED;
     if (io->kernel == RDY_KERNEL_ARMED)
-        (void)disarm(driver, io); /* without room for it, it goes on watching: no harm */
+        (void)disarm(driver, io); /* without room for it, it goes on watching, unheard */
     driver->has_asked = true;
+    /* An end that the watch saw is not an operation's: waiters would take it for news for ever. */
+    rdy_scheduled_io_forget(io);
+    rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, RDY_READY_ALL));
     rdy_driver_call_again(driver);
 }
 
@@ -330,7 +333,7 @@ static int handle_fact(struct rdy_driver *driver, const struct rdy_fact *fact)
         handle_cancelling(driver, io, fact);
         return 0;
     }
-    if (fact->events != 0)
+    if (fact->events != 0 && rdy_likely((io->flags & RDY_IO_UNWATCHED) == 0))
         reached = deliver(driver, io, fact);
     if (rdy_unlikely(fact->flags & RDY_FACT_LAST))
         handle_last(driver, io, fact);

@@ -198,7 +198,10 @@ void rdy_driver_give(struct rdy_driver *driver, struct rdy_scheduled_io *io);
 /* The same, of a leaving entry, unless the kernel still has something of it. */
 void rdy_driver_give_if_idle(struct rdy_driver *driver, struct rdy_scheduled_io *io);
 
-/* Ends the watch of an entry that lives on: operations take its place. */
+/*
+ * Ends the watch of an entry that lives on: operations take its place. What it said is forgotten,
+ * and all who wait for it are woken to look how they are to wait now.
+ */
 void rdy_driver_unwatch(struct rdy_driver *driver, struct rdy_scheduled_io *io);
 
 #endif

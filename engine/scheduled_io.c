@@ -57,6 +57,14 @@ bool rdy_scheduled_io_clear(struct rdy_scheduled_io *io, struct rdy_event seen)
     return !rdy_word_is_newer(word, seen);
 }
 
+void rdy_scheduled_io_forget(struct rdy_scheduled_io *io)
+{
+    uint64_t word = rdy_a64_load_relaxed(&io->word);
+
+    while (!rdy_a64_cas_acq_rel(&io->word, &word, rdy_word_forget(word)))
+        ;
+}
+
 void rdy_scheduled_io_end(struct rdy_scheduled_io *io, int error)
 {
     struct rdy_waitq *queue = &io->waitq;

@@ -110,6 +110,9 @@ uint64_t rdy_scheduled_io_assume(struct rdy_scheduled_io *io, uint32_t ready);
 /* False if the clear came too late: a newer event stood in one of its directions. */
 bool rdy_scheduled_io_clear(struct rdy_scheduled_io *io, struct rdy_event seen);
 
+/* Drops all flags: a new way of telling begins. The caller then wakes, so that all look again. */
+void rdy_scheduled_io_forget(struct rdy_scheduled_io *io);
+
 /* Marks the entry ended with @error (0: the driver's shutdown). The caller then wakes. */
 void rdy_scheduled_io_end(struct rdy_scheduled_io *io, int error);
 

@@ -167,9 +167,12 @@ int rdy_stream_poll_closed(struct rdy_stream *stream, struct rdy_task *task,
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
     /* A ring tells of the end when all before it was received, and of nothing while nobody does. */
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream) &&
-        !wait->io)
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream)) {
+        if (wait->io)
+            (void)rdy_readiness_cancel(wait); /* begun before */
+        *wait = (struct rdy_readiness){0};
         return rdy_task_pay_error(task, -EBUSY);
+    }
     if (!wait->io)
         rdy_readiness_init(wait, &stream->reg, RDY_INTEREST_CLOSED);
     rdy_assert(wait->io == stream->reg.io);

@@ -97,6 +97,12 @@ static inline uint64_t rdy_word_clear(uint64_t word, struct rdy_event seen)
     return word & ~(drop & ~(uint64_t)RDY_FINAL);
 }
 
+/* Whoever told of readiness tells no more: what it said may be old by now. Final flags, too. */
+static inline uint64_t rdy_word_forget(uint64_t word)
+{
+    return word & ~RDY_WORD_READY;
+}
+
 /* True if an event came after @seen, in a direction of which @seen holds a flag. */
 static inline bool rdy_word_is_newer(uint64_t word, struct rdy_event seen)
 {

@@ -13,8 +13,10 @@
  * call given up at RDY_PENDING has lost nothing. rdy_stream_poll_read() and poll_write() go on
  * working, with a copy more. The vectored calls, peeks, tries and waits of <rdy/stream_io.h> and
  * the descriptors of <rdy/unix.h> answer -EBUSY where the kernel does the operations, because their
- * bytes would not keep their place; <rdy/copy.h> copies what it would splice. The runtime's thread
- * throughout.
+ * bytes would not keep their place; <rdy/copy.h> copies what it would splice. So it is also with
+ * calls that were RDY_PENDING when the stream entered completion mode: their tasks are woken, and
+ * reads and writes go on in the new way, while the others, rdy_stream_poll_closed() among them, now
+ * answer -EBUSY. The runtime's thread throughout.
  *
  * Received data waits in the stream until it is asked for: at most recv_queue_max buffers of it,
  * then the stream is read no further. Each answer pays one operation from the task's budget.

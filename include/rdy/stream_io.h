@@ -98,7 +98,8 @@ RDY_API RDY_NODISCARD int rdy_stream_poll_writable(struct rdy_stream *stream,
  * reset) or that this side has shut its reading down, however much was sent before and is unread.
  * It takes no poll slot: any number of tasks may wait while others read and write.
  *
- * Return: 0, RDY_PENDING, or -errno.
+ * Return: 0, RDY_PENDING, or -errno: -EBUSY in completion mode (<rdy/completion.h>), also if the
+ *         stream enters it while this is RDY_PENDING.
  */
 RDY_API RDY_NODISCARD int rdy_stream_poll_closed(struct rdy_stream *stream, struct rdy_task *task,
                                                  struct rdy_readiness *wait);

@@ -63,6 +63,185 @@ static void calls_that_would_break_the_order_are_refused(void **state)
                      rig->kind == RIG_EPOLL ? 3 : -1);
 }
 
+/* --- begun before the stream entered completion mode --- */
+
+static int poll_reads(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_read(&rig->stream, task, rig->bytes, 1);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static int poll_takes_polled(struct rdy_task *task, void *self)
+{
+    rig_of(self)->have++;
+    return rig_poll_recv(task, self);
+}
+
+static void keep_all_buffers(struct rig *rig, struct rdy_stream *greedy, int *greedy_peer)
+{
+    rig_connect(rig);
+    while (rig_stats(rig).buffers_total == 0 || rig_stats(rig).buffers_free > 0) {
+        rig_say(rig, "x", 1);
+        rig_run(rig, rig_poll_recv);
+        assert_int_equal(rig->result, 1);
+    }
+    *greedy = rig->stream;
+    *greedy_peer = rig->peer;
+}
+
+static bool sees_the_end(const struct rig *rig)
+{
+    struct rdy_stream stream = rig->stream;
+
+    return (rdy_event_ready(rdy_ready_event(&stream.reg, RDY_INTEREST_READ)) & RDY_READ_CLOSED) !=
+           0;
+}
+
+/* The end of the stream is known, but not received; until a buffer is there nobody is to run. */
+static void end_that_a_watch_saw_does_not_keep_the_starved_awake(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_driver_opts opts = {.buffers_count = 2, .buffer_size = 64};
+    struct rdy_stream greedy;
+    int greedy_peer;
+
+    rig_reopen(rig, &opts);
+    keep_all_buffers(rig, &greedy, &greedy_peer);
+    rig_connect(rig);
+    rig_say(rig, "last", 4);
+    assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
+    if (rig->kind == RIG_FAKE)
+        fake_push(rig->fake, rig->stream.fd, RDY_EV_IN | RDY_EV_RDHUP);
+    rig_turn(rig);
+    rig_run(rig, poll_reads);
+    assert_int_equal(rig->result, 1);
+    assert_true(sees_the_end(rig));
+
+    (void)spawn_test(rig->runtime, poll_takes_polled, NULL, rig);
+    rig_turn(rig);
+    if (rig->kind != RIG_EPOLL) { /* where the end can be fetched without a buffer of the pool */
+        assert_int_equal(rig->result, RDY_PENDING);
+        rig->have = 0;
+        rig_turn(rig);
+        assert_int_equal(rig->have, 0);
+        rdy_buf_release(&rig->held[--rig->held_count]);
+    }
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_int_equal(rig->result, 3);
+    rdy_stream_close(&greedy);
+    assert_int_equal(close(greedy_peer), 0);
+}
+
+enum early_call {
+    EARLY_READABLE,
+    EARLY_PEEK,
+    EARLY_CLOSED,
+    EARLY_CALLS
+};
+
+struct early {
+    struct rig *rig;
+    struct rdy_readiness wait;
+    enum early_call call;
+    ssize_t result;
+};
+
+static int poll_early(struct rdy_task *task, void *self)
+{
+    struct early *early = ((struct test_task *)self)->test;
+    struct rdy_stream *stream = &early->rig->stream;
+    char byte;
+
+    if (early->call == EARLY_READABLE) {
+        early->result = rdy_stream_try_read(stream, &byte, 1);
+        if (early->result < 0) /* a new stream says "readable" until then */
+            early->result = rdy_stream_poll_readable(stream, task);
+    } else if (early->call == EARLY_PEEK) {
+        early->result = rdy_stream_poll_peek(stream, task, &byte, 1);
+    } else {
+        early->result = rdy_stream_poll_closed(stream, task, &early->wait);
+    }
+    return early->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* Nothing would ever end them where the watch that they wait for is no more. */
+static void waits_begun_before_are_told_that_they_cannot_go_on(void **state)
+{
+    struct rig *rig = *state;
+
+    for (int call = 0; call < EARLY_CALLS; call++) {
+        struct early early = {.rig = rig, .call = (enum early_call)call};
+
+        rig_connect(rig);
+        (void)spawn_test(rig->runtime, poll_early, NULL, &early);
+        rig_turn(rig);
+        assert_int_equal(early.result, RDY_PENDING);
+        assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+        rig_turn(rig);
+        if (rig->kind == RIG_EPOLL) { /* where they can */
+            assert_int_equal(early.result, RDY_PENDING);
+            rig_say(rig, "x", 1);
+            assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
+        }
+        assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+        assert_int_equal(early.result, rig->kind != RIG_EPOLL ? -EBUSY : call != EARLY_CLOSED);
+        assert_null(early.wait.io);
+        rdy_stream_close(&rig->stream);
+        assert_int_equal(close(rig->peer), 0);
+        rig->peer = -1;
+    }
+}
+
+static void read_begun_before_goes_on(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, poll_reads, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rig->result, RDY_PENDING);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    rig_say(rig, "r", 1);
+    rig_turn(rig);
+
+    assert_int_equal(rig->result, 1);
+    assert_int_equal(rig->bytes[0], 'r');
+}
+
+static int poll_writes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    while ((rig->result = rdy_stream_poll_write(&rig->stream, task, "w", 1)) == 1)
+        rig->have++;
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* A task that sends is not the one that writes: each must be heard. */
+static void write_begun_before_goes_on(void **state)
+{
+    struct rig *rig = *state;
+    size_t before;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, poll_writes, NULL, rig);
+    for (int i = 0; i < 1000 && (i < 2 || before != rig->have); i++) {
+        before = rig->have;
+        rig_turn(rig);
+    }
+    assert_int_equal(rig->result, RDY_PENDING);
+    before = rig->have;
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    for (int i = 0; i < 10; i++) {
+        (void)recv(rig->peer, rig->bytes, sizeof(rig->bytes), MSG_DONTWAIT);
+        rig_turn(rig);
+    }
+    assert_true(rig->have > before);
+}
+
 struct echo {
     struct rig *rig;
     struct rdy_copy copy;
@@ -165,6 +344,10 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         ON_THREE(calls_that_would_break_the_order_are_refused),
+        ON_THREE(end_that_a_watch_saw_does_not_keep_the_starved_awake),
+        ON_THREE(waits_begun_before_are_told_that_they_cannot_go_on),
+        ON_THREE(read_begun_before_goes_on),
+        ON_THREE(write_begun_before_goes_on),
         ON_THREE(copy_that_would_splice_copies),
         ON_REAL(child_of_a_fork_lets_go_of_its_copies_only),
     };

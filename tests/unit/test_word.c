@@ -87,6 +87,17 @@ static uint64_t narrow_clear(uint64_t word, uint64_t seen)
     return word & ~(seen & RDY_READY_ALL & ~(uint64_t)RDY_FINAL);
 }
 
+/* Another way of telling begins; a clear still on its way must find the ticks as they are. */
+static void forget_drops_all_flags_and_nothing_else(void **state)
+{
+    uint64_t ticks = 5 * WRITE_TICK_ONE | 9 * READ_TICK_ONE;
+
+    (void)state;
+
+    assert_int_equal(rdy_word_forget(ticks | RDY_READY_ALL), ticks);
+    assert_int_equal(rdy_word_forget(ticks | RDY_READY_ALL | RDY_WORD_END), ticks | RDY_WORD_END);
+}
+
 /* S2: an event adds, it takes nothing away, and only the side that it touches gets a new tick. */
 static void set_adds_flags_and_moves_only_the_tick_of_its_side(void **state)
 {
@@ -472,6 +483,7 @@ static void every_transition_touches_only_the_bits_that_it_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forget_drops_all_flags_and_nothing_else),
         cmocka_unit_test(set_adds_flags_and_moves_only_the_tick_of_its_side),
         cmocka_unit_test(priority_and_error_are_stamped_by_the_read_tick),
         cmocka_unit_test(tick_that_is_full_wraps_to_zero_and_touches_no_neighbour),

@@ -42,6 +42,7 @@ struct rdy_engine_service {
     struct rdy_task_spec session;
     bool is_tcp;
     bool is_completing;
+    bool is_shared;       /* one socket of all workers */
     struct rdy_a32 fds[]; /* of each worker; RDY_SERVICE_NO_FD once it is closed */
 };
 

@@ -53,7 +53,7 @@ static int acceptor_begin(struct acceptor *acceptor, struct rdy_task *task)
     if (acceptor->service->is_tcp)
         acceptor->listener.flags = rdy_stream_tcp_flags(task->runtime->driver);
     if (acceptor->service->is_completing)
-        return rdy_listener_start_completion(&acceptor->listener);
+        return rdy_listener_start_completion(&acceptor->listener, acceptor->service->is_shared);
     return 0;
 }
 
@@ -247,6 +247,7 @@ static int making_open(struct making *making, struct rdy_engine *engine,
     service->session = *what->session;
     service->is_completing = what->listen.is_completing;
     service->is_tcp = what->addr->sa_family == AF_INET || what->addr->sa_family == AF_INET6;
+    service->is_shared = !service->is_tcp && count > 1;
     for (uint32_t i = 0; i < count; i++) {
         making->listeners[i] = (struct rdy_listener){.fd = -1};
         rdy_a32_store_relaxed(&service->fds[i], RDY_SERVICE_NO_FD);

@@ -77,7 +77,7 @@ int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *tas
         return -EBADF;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    if (listener->flags & RDY_SOCKET_COMPLETES) {
+    if (listener->reg.io->flags & RDY_IO_LANE) { /* what it accepts may complete without */
         int fd = rdy_completion_poll_accept(listener, task);
 
         if (fd != -EOPNOTSUPP)

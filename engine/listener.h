@@ -24,8 +24,8 @@ void rdy_listener_remove_file(const struct sockaddr *addr, socklen_t addr_len);
 /* Has @driver watch listener->fd. 0, or -errno with nothing changed. */
 int rdy_listener_register(struct rdy_listener *listener, struct rdy_driver *driver);
 
-/* Has it accept in completion mode, and what it accepts begin so: the driver's thread. 0 or
- * -ENOMEM. */
-int rdy_listener_start_completion(struct rdy_listener *listener);
+/* Has it accept in completion mode, unless others accept from the same socket, and what it accepts
+ * begin so: the driver's thread. 0 or -ENOMEM. */
+int rdy_listener_start_completion(struct rdy_listener *listener, bool is_shared);
 
 #endif

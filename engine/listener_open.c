@@ -235,14 +235,19 @@ int rdy_listener_register(struct rdy_listener *listener, struct rdy_driver *driv
                              &listener->reg);
 }
 
-int rdy_listener_start_completion(struct rdy_listener *listener)
+/*
+ * The kernel tells one of those who accept from a socket, and goes on telling the first in line
+ * while it is busy with other things: with several of them nobody else would hear of a connection.
+ * A watch tells them all, and whoever has time takes it.
+ */
+int rdy_listener_start_completion(struct rdy_listener *listener, bool is_shared)
 {
-    int rc = rdy_completion_attach(&listener->reg, RDY_LANE_LISTENER);
+    int rc = is_shared ? 0 : rdy_completion_attach(&listener->reg, RDY_LANE_LISTENER);
 
     if (rc < 0)
         return rc;
     listener->flags |= RDY_SOCKET_COMPLETES;
-    if (listener->reg.driver->completion->is_native)
+    if (!is_shared && listener->reg.driver->completion->is_native)
         rdy_driver_unwatch(listener->reg.driver, listener->reg.io);
     return 0;
 }
@@ -260,7 +265,7 @@ int rdy_listener_open(struct rdy_listener *listener, struct rdy_runtime *runtime
         made.flags = rdy_stream_tcp_flags(runtime->driver);
     rc = rdy_listener_register(&made, runtime->driver);
     if (rc == 0 && opts && opts->is_completing) {
-        rc = rdy_listener_start_completion(&made);
+        rc = rdy_listener_start_completion(&made, false);
         if (rc < 0)
             (void)rdy_deregister(&made.reg);
     }

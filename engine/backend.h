@@ -97,6 +97,7 @@ struct rdy_backend_opts {
     uint32_t cq_entries;
     bool is_embedded;      /* fd() will be used */
     bool is_watching_only; /* no operations: a ring then refuses all but polls */
+    bool is_spinning;      /* has_news() will be used, where there is one */
 };
 
 struct rdy_backend_ops {
@@ -135,6 +136,12 @@ struct rdy_backend_ops {
      */
     int (*wait)(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
                 uint32_t facts_max);
+
+    /*
+     * A look without a system call: false if wait() would find nothing and has nothing to submit.
+     * NULL: only a wait() that does not block can tell.
+     */
+    bool (*has_news)(const struct rdy_backend *backend);
 
     /* From any thread and from signal handlers: ends the current or the next wait(). */
     void (*wake)(struct rdy_backend *backend);

@@ -5,7 +5,8 @@
  * Parking is a handshake over one atomic (AWAKE, PARKED, NOTIFIED). The driver publishes PARKED,
  * then looks at its inbox once more, then blocks; whoever puts something into the inbox first puts
  * it there, then swaps in NOTIFIED, and makes the system call only if it took PARKED out. All four
- * steps are sequentially consistent, so one of the two sees the other and no wake-up is lost.
+ * steps are sequentially consistent, so one of the two sees the other and no wake-up is lost. A
+ * spin (spin.c) comes before the first step: the driver is awake then, and looks for NOTIFIED.
  */
 #include "engine/lane.h"
 
@@ -24,6 +25,7 @@
 #define CQ_LIMIT         65536u
 #define RECV_QUEUE_LIMIT 4096u
 #define SEND_QUEUE_LIMIT (1u << 30)
+#define SPIN_LIMIT_NS    (10u * RDY_NS_PER_MS)
 
 /* How many forks lie between this process and the one that loaded us. */
 static struct rdy_a32 fork_epoch;
@@ -83,8 +85,10 @@ static int read_opts(struct rdy_driver_opts *opts, const struct rdy_driver_opts 
     if (opts->events_max > EVENTS_LIMIT || opts->entries_max > ENTRIES_LIMIT ||
         opts->cq_entries > CQ_LIMIT)
         return -EINVAL;
-    if (!are_buffers_sound(opts))
+    if (!are_buffers_sound(opts) || opts->spin_ns > SPIN_LIMIT_NS)
         return -EINVAL;
+    if (opts->is_embedded) /* it is the outer loop that waits */
+        opts->spin_ns = 0;
     if (opts->backend != RDY_BACKEND_AUTO && opts->backend != RDY_BACKEND_URING &&
         opts->backend != RDY_BACKEND_EPOLL)
         return -EINVAL;
@@ -98,6 +102,7 @@ static int open_backend(struct rdy_driver *driver, const struct rdy_backend_ops 
         .cq_entries = driver->opts.cq_entries,
         .is_embedded = driver->opts.is_embedded,
         .is_watching_only = driver->opts.is_watching_only,
+        .is_spinning = driver->opts.spin_ns > 0,
     };
     struct rdy_backend *backend = NULL;
     int rc = ops->open(&backend, &opts, driver->reason, sizeof(driver->reason));
@@ -150,6 +155,7 @@ int rdy_driver_open_with(struct rdy_driver **out, const struct rdy_driver_opts *
         goto free_driver;
     driver->events_max = driver->opts.events_max;
     driver->is_embedded = driver->opts.is_embedded;
+    rdy_spin_init(&driver->spin, driver->opts.spin_ns);
     driver->fork_epoch = rdy_a32_load_relaxed(&fork_epoch);
     driver->thread_id = rdy_sys_thread_id();
 
@@ -285,6 +291,37 @@ void rdy_driver_count_busy(struct rdy_driver *driver, bool was_busy)
     driver->busy_since_ns = now_ns;
 }
 
+static int wait_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
+{
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+    int64_t blocked_ns = park_begin(driver, timeout_ns);
+    int rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
+
+    park_end(driver, timeout_ns, blocked_ns);
+    return rc;
+}
+
+/* The same, after a spin; or with a watch on how long it sleeps, where that is to be learnt. */
+static int spin_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
+{
+    bool is_on = rdy_spin_is_on(&driver->spin);
+    int64_t left_ns = timeout_ns;
+    uint64_t begin_ns;
+    int rc;
+
+    if (is_on) {
+        rc = rdy_driver_spin(driver, &left_ns);
+        if (left_ns != 0)
+            return wait_for_facts(driver, left_ns);
+        park_end(driver, timeout_ns, 0);
+        return rc;
+    }
+    begin_ns = rdy_sys_now_ns();
+    rc = wait_for_facts(driver, timeout_ns);
+    rdy_spin_slept(&driver->spin, rdy_sys_now_ns() - begin_ns);
+    return rc;
+}
+
 /* 0 if this thread may turn the driver now. */
 static int check_owner(const struct rdy_driver *driver)
 {
@@ -297,8 +334,6 @@ static int check_owner(const struct rdy_driver *driver)
 
 int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
 {
-    struct rdy_backend *backend = rdy_driver_backend(driver);
-    int64_t blocked_ns;
     int rc = check_owner(driver);
 
     if (rdy_unlikely(rc < 0))
@@ -318,9 +353,10 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, true);
     rdy_probe2(turn_begin, driver, timeout_ns);
-    blocked_ns = park_begin(driver, timeout_ns);
-    rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
-    park_end(driver, timeout_ns, blocked_ns);
+    if (rdy_likely(driver->spin.max_ns == 0) || timeout_ns == 0)
+        rc = wait_for_facts(driver, timeout_ns);
+    else
+        rc = spin_for_facts(driver, timeout_ns);
     rdy_a64_bump(&driver->count.turns, 1);
     if (rdy_unlikely(rc < 0)) {
         rdy_probe2(turn_end, driver, rc);

@@ -15,6 +15,7 @@
 #include "engine/lock.h"
 #include "engine/scheduled_io.h"
 #include "engine/slab.h"
+#include "engine/spin.h"
 
 /*
  * The counters of rdy_driver_stats. `own` has one writer, the driver's thread; `any` is written by
@@ -24,6 +25,9 @@ struct rdy_driver_counts {
     struct rdy_a64 turns;
     struct rdy_a64 parks;
     struct rdy_a64 park_unparks;
+    struct rdy_a64 spins;
+    struct rdy_a64 spin_hits;
+    struct rdy_a64 spin_ns;
     struct rdy_a64 busy_ns;
     struct rdy_a64 ready_events;
     struct rdy_a64 waker_calls;
@@ -86,6 +90,7 @@ struct rdy_driver {
     uint32_t arms_left;     /* arms that the inbox may make in this turn */
     bool is_after_overflow; /* the last batch of facts had one that was ended by overflow */
     struct rdy_completion *completion; /* engine/lane.h; NULL until somebody uses it */
+    struct rdy_spin spin;              /* never, if it is embedded */
     struct rdy_a64 system_calls_moved; /* made by backends that were left */
     struct rdy_driver_opts opts;
     struct rdy_driver_counts count;

@@ -75,6 +75,9 @@ static void read_driver(const struct rdy_driver *driver, struct rdy_metrics *met
     metrics->backend = rdy_driver_backend_name(driver);
     metrics->park_count = stats.parks;
     metrics->park_unpark_count = stats.park_unparks;
+    metrics->spin_count = stats.spins;
+    metrics->spin_hit_count = stats.spin_hits;
+    metrics->spin_duration_ns = stats.spin_ns;
     metrics->io_driver_fd_registered_count = stats.registered;
     metrics->io_driver_fd_deregistered_count = stats.deregistered;
     metrics->io_driver_ready_count = stats.ready_events;

@@ -10,7 +10,8 @@
 #include "engine/base.h"
 
 #define IS_COUNTER 0x1u
-#define IS_TIME    0x2u /* nanoseconds, written as seconds; only of a timed runtime */
+#define IS_TIME    0x2u /* nanoseconds, written as seconds */
+#define NEEDS_TIME 0x4u /* only of a timed runtime */
 
 /* The ends of the histogram's buckets: 64 ns, 128 ns and so on to 17 s. */
 #define EDGE_MIN_NS (UINT64_C(1) << 6)
@@ -59,6 +60,11 @@ static const struct family families[] = {
     {"park_unpark_total", "Parks and the ends of parks; odd while the thread is blocked.",
      OFFSET(park_unpark_count), IS_COUNTER},
     {"noop_total", "Parks after which no task ran.", OFFSET(noop_count), IS_COUNTER},
+    {"spin_total", "Waits that looked for a while before they slept.", OFFSET(spin_count),
+     IS_COUNTER},
+    {"spin_hit_total", "Of those, the ones in which something came.", OFFSET(spin_hit_count),
+     IS_COUNTER},
+    {"spin_seconds_total", "Time of those looks.", OFFSET(spin_duration_ns), IS_COUNTER | IS_TIME},
     {"timers_fired_total", "Timers fired.", OFFSET(timers_fired_count), IS_COUNTER},
     {"timers_armed", "Timers armed.", OFFSET(timers_armed), 0},
     {"io_driver_fd_registered_total", "Files registered.", OFFSET(io_driver_fd_registered_count),
@@ -104,12 +110,12 @@ static const struct family families[] = {
      OFFSET(io_driver_unpollable_file_count), IS_COUNTER},
     {"io_driver_backend_move_total", "Moves from a lost io_uring to epoll.",
      OFFSET(io_driver_backend_move_count), IS_COUNTER},
-    {"busy_duration_seconds_total", "Time in which the thread ran and was not blocked.",
-     OFFSET(busy_duration_ns), IS_COUNTER | IS_TIME},
+    {"busy_duration_seconds_total", "Time in which the thread ran and neither blocked nor spun.",
+     OFFSET(busy_duration_ns), IS_COUNTER | IS_TIME | NEEDS_TIME},
     {"queue_wait_seconds_total", "Time from wake to poll, of all tasks together.",
-     OFFSET(queue_wait_ns), IS_COUNTER | IS_TIME},
+     OFFSET(queue_wait_ns), IS_COUNTER | IS_TIME | NEEDS_TIME},
     {"mean_poll_time_seconds", "Moving mean of the time of a poll.", OFFSET(mean_poll_time_ns),
-     IS_TIME},
+     IS_TIME | NEEDS_TIME},
 };
 
 struct text {
@@ -214,7 +220,7 @@ static void put_family(struct text *text, const struct family *family,
     for (size_t i = 0; i < sets_count; i++) {
         uint64_t value;
 
-        if ((family->flags & IS_TIME) && !sets[i].metrics->is_timed)
+        if ((family->flags & NEEDS_TIME) && !sets[i].metrics->is_timed)
             continue;
         if (!has_head)
             put_head(text, family->name, family->help,

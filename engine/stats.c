@@ -13,6 +13,9 @@ static void copy_own(const struct rdy_driver *driver, struct rdy_driver_stats *s
     stats->turns = rdy_a64_load_relaxed(&count->turns);
     stats->parks = rdy_a64_load_relaxed(&count->parks);
     stats->park_unparks = rdy_a64_load_relaxed(&count->park_unparks);
+    stats->spins = rdy_a64_load_relaxed(&count->spins);
+    stats->spin_hits = rdy_a64_load_relaxed(&count->spin_hits);
+    stats->spin_ns = rdy_a64_load_relaxed(&count->spin_ns);
     stats->ready_events = rdy_a64_load_relaxed(&count->ready_events);
     stats->waker_calls = rdy_a64_load_relaxed(&count->waker_calls);
     stats->rearms = rdy_a64_load_relaxed(&count->rearms);

@@ -217,6 +217,14 @@ static int uring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rd
     return rc;
 }
 
+static bool uring_has_news(const struct rdy_backend *backend)
+{
+    const struct uring *uring = (const struct uring *)(const void *)backend;
+
+    return rdy_ring_ready(&uring->ring) > 0 || rdy_ring_has_more(&uring->ring) ||
+           rdy_ring_has_queued(&uring->ring) || uring->buffers.refills > 0;
+}
+
 /* Completions lie in memory that a dead ring still shares with us. */
 static uint32_t uring_salvage(struct rdy_backend *backend, struct rdy_fact *facts,
                               uint32_t facts_max)
@@ -287,6 +295,7 @@ int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *o
 
     wish.notify_fd = uring->notify_fd;
     wish.is_watching_only = opts->is_watching_only;
+    wish.is_looked_at = opts->is_embedded || opts->is_spinning;
     rc = rdy_ring_open(&uring->ring, &wish, &uring->backend, step);
     if (rc < 0)
         goto close_notify;
@@ -329,6 +338,7 @@ static const struct rdy_backend_ops uring_ops = {
     .arm = uring_arm,
     .disarm = uring_disarm,
     .wait = uring_wait,
+    .has_news = uring_has_news,
     .wake = uring_wake,
     .fd = uring_fd,
     .lend = rdy_uring_lend,

@@ -60,11 +60,7 @@ static bool ring_is_overflowing(const struct rdy_ring *ring)
 
 bool rdy_ring_is_settled(const struct rdy_ring *ring)
 {
-    const struct io_uring_sq *sq = &ring->uring.sq;
-
-    /* Acquire: pairs with the kernel's release of the head, after it read the SQEs before it. */
-    return io_uring_smp_load_acquire(sq->khead) == sq->sqe_tail && rdy_ring_ready(ring) == 0 &&
-           !ring_is_overflowing(ring);
+    return !rdy_ring_has_queued(ring) && rdy_ring_ready(ring) == 0 && !ring_is_overflowing(ring);
 }
 
 static int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags, uint32_t wait_for,

@@ -44,6 +44,7 @@ struct rdy_ring_wish {
     enum rdy_ring_rung rung_first; /* do not try newer ones */
     int notify_fd;                 /* an eventfd to signal on completions, or -1 */
     bool is_watching_only;         /* refuse all but polls */
+    bool is_looked_at;             /* rdy_ring_has_more() will be asked */
 };
 
 struct rdy_ring {
@@ -106,12 +107,24 @@ static inline bool rdy_ring_is_overflow(const struct rdy_ring *ring, uint32_t po
     return ring->is_after_overflow && (int32_t)distance > 0;
 }
 
-/* Does the kernel hold something that the next enter would bring? Needs the TASKRUN flag. */
+/*
+ * Does the kernel hold something that the next enter would bring? On the rungs down to COOP it
+ * needs is_looked_at; on the others what comes is put into the queue at once.
+ */
 static inline bool rdy_ring_has_more(const struct rdy_ring *ring)
 {
     uint32_t flags = IO_URING_READ_ONCE(*ring->uring.sq.kflags);
 
     return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+/* Has something been queued that the kernel did not take yet? */
+static inline bool rdy_ring_has_queued(const struct rdy_ring *ring)
+{
+    const struct io_uring_sq *sq = &ring->uring.sq;
+
+    /* Acquire: pairs with the kernel's release of the head, after it read the SQEs before it. */
+    return io_uring_smp_load_acquire(sq->khead) != sq->sqe_tail;
 }
 
 /* True if the kernel took all that was queued, and every completion of it has been looked at. */

@@ -74,10 +74,10 @@ static uint32_t setup_flags(const struct rdy_ring_wish *wish, enum rdy_ring_rung
     uint32_t flags = SETUP_ALWAYS | rung_flags[rung];
 
     /*
-     * Who embeds the ring must be told when an enter left work in the kernel; rdy_ring_has_more()
-     * reads the flag that this makes the kernel maintain.
+     * Who embeds the ring must be told when an enter left work in the kernel, and who spins when
+     * there is some; rdy_ring_has_more() reads the flag that this makes the kernel maintain.
      */
-    if (wish->notify_fd >= 0 && (flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN)))
+    if (wish->is_looked_at && (flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN)))
         flags |= IORING_SETUP_TASKRUN_FLAG;
     return flags;
 }

@@ -32,6 +32,7 @@ struct rdy_driver_opts {
     uint32_t entries_max; /* registrations alive at once; default 2^22, at most 2^25 */
     uint32_t cq_entries;  /* io_uring: completion slots; default 4096, at most 65536 */
     bool is_embedded;     /* rdy_driver_fd() will be polled by another loop */
+    uint32_t spin_ns;     /* see below; default 0: never; at most 10 ms */
 
     /* Completion mode (<rdy/completion.h>), whose memory is taken at its first use. */
     bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
@@ -42,11 +43,25 @@ struct rdy_driver_opts {
                                 64 KiB, at most 1 GiB */
 };
 
-/* Counters of one driver since it was opened. All are events, none is a time. */
+/*
+ * spin_ns: before a turn sleeps it looks, for up to so long, whether something comes. That buys the
+ * microseconds that a sleeping thread takes to wake with processor time. A driver learns whether it
+ * pays: after some spins in vain it sleeps at once, as without the option, and tries again only if
+ * its sleeps are so short that a spin might have caught their end; an idle thread does not spin.
+ * Worth it where events follow each other within that time and the thread has a processor to
+ * itself. A spin ends at once for an event, an unpark, and the turn's timeout (the next timer); a
+ * signal ends it if its handler calls rdy_driver_unpark() or what calls that (rdy_runtime_stop()).
+ * Has no effect on a driver that is embedded.
+ */
+
+/* Counters of one driver since it was opened. All are events but spin_ns. */
 struct rdy_driver_stats {
     uint64_t turns;                  /* completed rdy_driver_turn() calls */
     uint64_t parks;                  /* turns that asked the kernel to block */
     uint64_t park_unparks;           /* those, and their ends: odd while the thread is blocked */
+    uint64_t spins;                  /* turns that looked for a while before they slept */
+    uint64_t spin_hits;              /* those in which something came: they did not sleep */
+    uint64_t spin_ns;                /* how long they looked, together */
     uint64_t unparks;                /* wakes that reached the kernel */
     uint64_t unparks_coalesced;      /* wakes that needed no system call */
     uint64_t registered;             /* successful registrations */

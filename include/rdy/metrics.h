@@ -49,6 +49,9 @@ struct rdy_metrics {
     uint64_t park_count;        /* turns that asked the kernel to block */
     uint64_t park_unpark_count; /* those, and their ends: odd while the thread is blocked */
     uint64_t noop_count;        /* parks after which no task ran */
+    uint64_t spin_count;        /* waits that looked for a while before they slept (spin_ns) */
+    uint64_t spin_hit_count;    /* those in which something came */
+    uint64_t spin_duration_ns;  /* how long they looked, together */
     uint64_t timers_fired_count;
     uint64_t timers_armed;
 
@@ -78,7 +81,7 @@ struct rdy_metrics {
 
     /* Of a runtime opened with is_timed; else zero. */
     bool is_timed;
-    uint64_t busy_duration_ns;  /* running and not blocked, up to the last turn */
+    uint64_t busy_duration_ns;  /* running and not blocked or spinning, up to the last turn */
     uint64_t poll_time_ns;      /* in polls, and in the drops of the tasks that they ended */
     uint64_t mean_poll_time_ns; /* moving: each poll counts for a sixteenth */
     uint64_t queue_wait_ns;     /* of all tasks together: over poll_count, from wake to poll */
@@ -123,8 +126,8 @@ struct rdy_metrics_set {
  *
  * Every family is there once, with a HELP and a TYPE line and then a series for each runtime. Names
  * begin with rdy_, times are in seconds, counters end in _total. The poll times are a histogram
- * with a bucket for each power of two from 64 ns to 17 s. What is measured with a clock is left out
- * for runtimes that were not opened with is_timed. Allocates nothing.
+ * with a bucket for each power of two from 64 ns to 17 s. What is measured only with is_timed is
+ * left out for the other runtimes. Allocates nothing.
  *
  * Context: any thread.
  * Return:  the bytes that the whole text takes, without the NUL, as snprintf(3): with @buf_len or

@@ -192,6 +192,50 @@ static void an_idle_wait_is_one_system_call(void **state)
     (void)close(fd);
 }
 
+static void *signal_main(void *argument)
+{
+    event_signal(*(const int *)argument);
+    return NULL;
+}
+
+/*
+ * On every rung, with task work that is deferred, cooperative, or run by an interrupt; what another
+ * thread does as well as our own. Between the signal and the news no system call is ours but those
+ * of pthread_create() and pthread_join(), which do not enter a ring.
+ */
+static void news_are_seen_without_entering_the_ring(void **state)
+{
+    struct rdy_backend *backend = backend_open(&(struct rdy_backend_opts){
+        .events_max = FACTS_MAX, .cq_entries = 1024, .is_spinning = true});
+    int fd = event_new();
+    struct rdy_fact facts[FACTS_MAX];
+    pthread_t thread;
+
+    (void)state;
+    if (variant == RUNG_OF_EPOLL) {
+        assert_null(backend->ops->has_news);
+        goto close;
+    }
+    backend_arm(backend, fd, TOKEN(1), RDY_EV_IN);
+    assert_true(backend->ops->has_news(backend)); /* there is something to submit */
+    assert_int_equal(backend_wait(backend, 0, facts), 0);
+    for (int i = 0; i < 100; i++) {
+        uint64_t calls = system_calls(backend);
+
+        assert_false(backend->ops->has_news(backend));
+        assert_int_equal(pthread_create(&thread, NULL, signal_main, &fd), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        for (int looks = 0; !backend->ops->has_news(backend); looks++)
+            assert_true(looks < 100 * ROUNDS_MAX);
+        assert_int_equal(system_calls(backend), calls);
+        assert_int_equal(backend_wait(backend, 0, facts), 1);
+        assert_int_equal(facts[0].token, TOKEN(1));
+    }
+close:
+    backend_close(backend);
+    (void)close(fd);
+}
+
 static void wakes_are_counted_as_system_calls(void **state)
 {
     struct rdy_backend *backend = backend_new();
@@ -245,12 +289,6 @@ static void the_descriptor_is_readable_exactly_while_there_is_something(void **s
         (void)close(pipes[i][0]);
         (void)close(pipes[i][1]);
     }
-}
-
-static void *signal_main(void *argument)
-{
-    event_signal(*(int *)argument);
-    return NULL;
 }
 
 /* The ring's own descriptor would sleep on here; what fd() returns must not. */
@@ -365,6 +403,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_timeout_of_centuries_is_a_long_wait),
     cmocka_unit_test(a_signal_ends_a_wait_without_an_error),
     cmocka_unit_test(an_idle_wait_is_one_system_call),
+    cmocka_unit_test(news_are_seen_without_entering_the_ring),
     cmocka_unit_test(wakes_are_counted_as_system_calls),
     cmocka_unit_test(the_descriptor_is_readable_exactly_while_there_is_something),
     cmocka_unit_test(another_loop_that_sleeps_on_the_descriptor_is_woken),

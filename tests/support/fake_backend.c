@@ -236,7 +236,10 @@ static int fake_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy
     int count;
 
     fake->waits++;
+    fake->waits_blocking += timeout_ns != 0;
     fake->timeout_ns = timeout_ns;
+    if (fake->on_wait)
+        fake->on_wait(fake->on_wait_arg);
     rdy_a64_bump(&backend->system_calls, 1);
     if (fake->wait_error != 0)
         return fake->wait_error;
@@ -249,6 +252,20 @@ static int fake_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy
             break;
     }
     return count;
+}
+
+static bool fake_has_news(const struct rdy_backend *backend)
+{
+    struct fake *fake = (struct fake *)(uintptr_t)backend;
+    bool has_news;
+
+    fake->looks++;
+    if (fake->on_wait)
+        fake->on_wait(fake->on_wait_arg);
+    pthread_mutex_lock(&fake->lock);
+    has_news = fake->due.count > 0;
+    pthread_mutex_unlock(&fake->lock);
+    return has_news;
 }
 
 static void fake_wake(struct rdy_backend *backend)
@@ -295,6 +312,12 @@ void fake_init_completing(struct fake *fake)
     fake_init(fake, RDY_BACKEND_COMPLETES);
     fake->is_truth = true;
     fake_ops_install(&fake->ops);
+}
+
+void fake_show_news(struct fake *fake)
+{
+    rdy_assert(!fake->is_open);
+    fake->ops.has_news = fake_has_news;
 }
 
 int fake_driver_open(struct fake *fake, const struct rdy_driver_opts *opts,

@@ -89,11 +89,15 @@ struct fake {
     uint32_t disarm_errors;
     int wait_error; /* every wait from now on fails with it */
     int open_error;
+    void (*on_wait)(void *arg); /* called at the start of each wait, or look; may be NULL */
+    void *on_wait_arg;
 
     /* What the test reads. */
     uint32_t arms; /* that were accepted */
     uint32_t disarms;
     uint32_t waits;
+    uint32_t waits_blocking; /* of these, with a timeout */
+    uint32_t looks;
     uint32_t wakes;
     uint32_t watches_count;
     int64_t timeout_ns; /* of the latest wait */
@@ -118,6 +122,9 @@ void fake_init_completing(struct fake *fake);
 void fake_ops_install(struct rdy_backend_ops *ops);
 void fake_ops_progress(struct fake *fake);
 bool fake_ops_cancel(struct fake *fake, uint64_t token);
+
+/* Gives the fake, before it is opened, a has_news() that tells whether a fact is queued. */
+void fake_show_news(struct fake *fake);
 
 /* Opens a driver on @fake, which must outlive it. @opts may be NULL. */
 int fake_driver_open(struct fake *fake, const struct rdy_driver_opts *opts,

@@ -434,6 +434,9 @@ static void each_number_of_the_driver_is_the_one_it_is_called(void **state)
 #define ROW(counter, field) {counter, offsetof(struct rdy_metrics, field)}
         ROW(&driver->count.parks, park_count),
         ROW(&driver->count.park_unparks, park_unpark_count),
+        ROW(&driver->count.spins, spin_count),
+        ROW(&driver->count.spin_hits, spin_hit_count),
+        ROW(&driver->count.spin_ns, spin_duration_ns),
         ROW(&driver->count.turns, io_driver_turn_count),
         ROW(&driver->count.ready_events, io_driver_ready_count),
         ROW(&driver->count.waker_calls, io_driver_waker_call_count),

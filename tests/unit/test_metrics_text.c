@@ -73,9 +73,11 @@ static void each_number_of_a_snapshot_is_written_once(void **state)
     text = write_text(&set, 1);
     for (size_t i = 0; i < NUMBERS_COUNT; i++) {
         char value[32];
+        char seconds[32];
 
         (void)snprintf(value, sizeof(value), " %zu\n", 7000 + i);
-        assert_int_equal(occurrences(text, value), 1);
+        (void)snprintf(seconds, sizeof(seconds), " 0.%09zu\n", 7000 + i);
+        assert_int_equal(occurrences(text, value) + occurrences(text, seconds), 1);
     }
     assert_int_equal(occurrences(text, "\n# TYPE "), NUMBERS_COUNT + 1);
     assert_int_equal(occurrences(text, "# HELP "), NUMBERS_COUNT + 1);
@@ -91,6 +93,7 @@ static void families_have_their_names_and_types(void **state)
     fill(&metrics, 7000);
     metrics.spawned_tasks_count = UINT64_MAX;
     metrics.alive_tasks = 12;
+    metrics.spin_duration_ns = 12345;
     text = write_text(&set, 1);
     assert_line(text, "# TYPE rdy_spawned_tasks_total counter\n"
                       "rdy_spawned_tasks_total 18446744073709551615");
@@ -98,7 +101,10 @@ static void families_have_their_names_and_types(void **state)
                       "# TYPE rdy_alive_tasks gauge\n"
                       "rdy_alive_tasks 12");
     assert_line(text, "rdy_backend_info{backend=\"epoll\"} 1");
-    assert_int_equal(occurrences(text, "seconds"), 0); /* it was not timed */
+    assert_line(text, "# TYPE rdy_spin_seconds_total counter\n"
+                      "rdy_spin_seconds_total 0.000012345");
+    /* It was not timed: no other times but that one's, in HELP, TYPE and number. */
+    assert_int_equal(occurrences(text, "seconds"), 3);
 }
 
 static void several_runtimes_share_a_head_and_differ_in_labels(void **state)

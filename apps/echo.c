@@ -33,6 +33,8 @@ static const char usage[] =
     "  --backend B          auto, uring or epoll (default auto)\n"
     "  --mode M             readiness or completion (default: completion on "
     "io_uring)\n"
+    "  --spin US            look for events so many microseconds before sleeping, where that\n"
+    "                       pays: lower latency for processor time; 0 to 10000 (default 0)\n"
     "  --pin                bind each worker to a processor\n"
     "  --metrics HOST:PORT  serve GET /metrics there, for Prometheus\n"
     "  --json               the summary as one JSON object\n";
@@ -44,6 +46,9 @@ struct summary {
     uint64_t accept_pauses;
     uint64_t accept_calls;
     uint64_t driver_calls;
+    uint64_t spins;
+    uint64_t spin_hits;
+    uint64_t spin_ns;
     uint64_t user_ns;
     uint64_t kernel_ns;
     uint64_t rss_max_bytes;
@@ -77,6 +82,9 @@ static void summary_add(struct summary *summary, const struct echo_worker *worke
     sum->resets += one->resets;
     sum->failures += one->failures;
     summary->driver_calls += worker->driver.system_calls;
+    summary->spins += worker->driver.spins;
+    summary->spin_hits += worker->driver.spin_hits;
+    summary->spin_ns += worker->driver.spin_ns;
 }
 
 static void summary_add_accepts(struct summary *summary, struct rdy_engine *engine, uint32_t worker)
@@ -107,6 +115,14 @@ static void balance_print_text(const struct summary *summary)
     (void)putchar('\n');
 }
 
+/* Of interest where somebody asked for it. */
+static void spins_print_text(const struct summary *summary)
+{
+    if (summary->spins > 0)
+        (void)printf("spins %llu, %llu of them paid, %.3f s\n", (unsigned long long)summary->spins,
+                     (unsigned long long)summary->spin_hits, (double)summary->spin_ns / 1e9);
+}
+
 static void summary_print_text(const struct summary *summary)
 {
     const struct echo_counters *sum = &summary->counters;
@@ -123,6 +139,7 @@ static void summary_print_text(const struct summary *summary)
                  (double)summary->user_ns / 1e9, (double)summary->kernel_ns / 1e9,
                  (unsigned long long)system_calls_of(summary),
                  (double)summary->rss_max_bytes / 1048576.0);
+    spins_print_text(summary);
     balance_print_text(summary);
 }
 
@@ -139,15 +156,16 @@ static void summary_print_json(const struct summary *summary)
 {
     const struct echo_counters *sum = &summary->counters;
     json_t *root = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "connections",
-        (json_int_t)summary->connections, "requests", (json_int_t)sum->requests, "bytes",
-        (json_int_t)sum->bytes, "bytes_dropped", (json_int_t)sum->bytes_dropped, "resets",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+        "connections", (json_int_t)summary->connections, "requests", (json_int_t)sum->requests,
+        "bytes", (json_int_t)sum->bytes, "bytes_dropped", (json_int_t)sum->bytes_dropped, "resets",
         (json_int_t)sum->resets, "failures", (json_int_t)sum->failures, "accept_pauses",
         (json_int_t)summary->accept_pauses, "cpu_user_ns", (json_int_t)summary->user_ns,
         "cpu_kernel_ns", (json_int_t)summary->kernel_ns, "system_calls",
         (json_int_t)system_calls_of(summary), "driver_system_calls",
-        (json_int_t)summary->driver_calls, "rss_max_bytes", (json_int_t)summary->rss_max_bytes,
-        "accepted", balance_as_json(summary));
+        (json_int_t)summary->driver_calls, "spins", (json_int_t)summary->spins, "spin_hits",
+        (json_int_t)summary->spin_hits, "spin_ns", (json_int_t)summary->spin_ns, "rss_max_bytes",
+        (json_int_t)summary->rss_max_bytes, "accepted", balance_as_json(summary));
 
     if (!root)
         return;
@@ -229,7 +247,9 @@ static int server_open(struct server *server)
         .is_pinned = options->is_pinned,
         .name = "echo",
         .runtime = {.size = sizeof(opts.runtime),
-                    .driver = {.size = sizeof(opts.runtime.driver), .backend = options->backend}},
+                    .driver = {.size = sizeof(opts.runtime.driver),
+                               .backend = options->backend,
+                               .spin_ns = spin_ns_of(options->spin_us)}},
         .on_start = worker_start,
         .on_stop = worker_stop,
         .arg = server,
@@ -373,6 +393,11 @@ static int echo_run(const struct command *command, int argc, char **argv)
         {.name = "backend", .kind = FLAG_BACKEND, .value = &options.backend},
         {.name = "mode", .kind = FLAG_MODE, .value = &options.mode},
         {.name = "metrics", .kind = FLAG_ADDRESS, .value = &options.metrics},
+        {.name = "spin",
+         .kind = FLAG_COUNT,
+         .value = &options.spin_us,
+         .max = SPIN_MAX_US,
+         .range = SPIN_RANGE},
         {.name = "pin", .kind = FLAG_SWITCH, .value = &options.is_pinned},
         {.name = "json", .kind = FLAG_SWITCH, .value = &options.is_json},
     };

@@ -24,6 +24,7 @@ struct echo_options {
     uint64_t workers;
     enum rdy_backend_kind backend;
     enum io_mode mode;
+    uint64_t spin_us;
     bool is_pinned;
     bool is_json;
 };

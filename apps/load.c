@@ -33,6 +33,8 @@ static const char usage[] =
     "                        counts from the moment a message was due\n"
     "  --backend B           auto, uring or epoll (default auto)\n"
     "  --mode M              readiness or completion (default: completion on io_uring)\n"
+    "  --spin US             look for events so many microseconds before sleeping, where that\n"
+    "                        pays; 0 to 10000 (default 0)\n"
     "  --json                the report as one JSON object\n"
     "\n"
     "Exit status 0 if every reply came and was right, 1 if not, 2 if it could not begin.\n";
@@ -98,6 +100,7 @@ static int load_main(const struct command *command, int argc, char **argv)
         RATE,
         BACKEND,
         MODE,
+        SPIN,
         JSON,
         COUNT
     };
@@ -113,6 +116,7 @@ static int load_main(const struct command *command, int argc, char **argv)
         [RATE] = {"rate", FLAG_COUNT, &options.rate, 1, RATE_MAX, "1 to 100M", false, false},
         [BACKEND] = {"backend", FLAG_BACKEND, &options.backend, 0, 0, NULL, false, false},
         [MODE] = {"mode", FLAG_MODE, &options.mode, 0, 0, NULL, false, false},
+        [SPIN] = {"spin", FLAG_COUNT, &options.spin_us, 0, SPIN_MAX_US, SPIN_RANGE, false, false},
         [JSON] = {"json", FLAG_SWITCH, &options.is_json, 0, 0, NULL, false, false},
     };
     int status;

@@ -30,6 +30,7 @@ struct load_options {
     uint64_t rate;  /* messages a second over all connections; 0: closed loop */
     enum rdy_backend_kind backend;
     enum io_mode mode;
+    uint64_t spin_us;
     bool is_json;
 
     /* Called at the start and at the end of the measured time; may be NULL. */

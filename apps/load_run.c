@@ -102,7 +102,9 @@ static int load_open_runtime(struct load *load, const char *name)
 {
     struct rdy_runtime_opts opts = {
         .size = sizeof(opts),
-        .driver = {.size = sizeof(opts.driver), .backend = load->options->backend},
+        .driver = {.size = sizeof(opts.driver),
+                   .backend = load->options->backend,
+                   .spin_ns = spin_ns_of(load->options->spin_us)},
     };
     int rc = rdy_runtime_open(&load->runtime, &opts);
 

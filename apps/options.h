@@ -17,6 +17,15 @@
 
 #define FLAGS_MAX 16 /* of one subcommand */
 
+/* --spin US: a FLAG_COUNT of microseconds, as much as rdy_driver_opts.spin_ns takes. */
+#define SPIN_MAX_US 10000
+#define SPIN_RANGE  "0 to 10000, in microseconds"
+
+static inline uint32_t spin_ns_of(uint64_t spin_us)
+{
+    return (uint32_t)(spin_us * 1000);
+}
+
 /* How connections are served. */
 enum io_mode {
     MODE_AUTO = 0, /* completion where io_uring does it, else readiness */

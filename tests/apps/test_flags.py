@@ -53,11 +53,15 @@ class BadInput(unittest.TestCase):
         self.refused("echo", "--listen", "127.0.0.1:0", "--workers", "0",
                      names=["--workers 0", "1 to 256"])
         self.refused(*LOAD, "--depth", "5000", names=["--depth 5000", "1 to 4096"])
+        self.refused("echo", "--listen", "127.0.0.1:0", "--spin", "10001",
+                     names=["--spin 10001", "0 to 10000", "microseconds"])
+        self.refused(*LOAD, "--spin", "20k", names=["--spin 20k", "0 to 10000", "microseconds"])
         self.refused("demo", "--size", "65M", names=["--size 65M", "1 to 64M"])
 
     def test_numbers_that_are_none_are_refused(self):
         for text in ("", "-1", "1x", "0x10", "1e3", "99999999999999999999"):
             self.refused("demo", "--connections", text, names=["--connections"])
+            self.refused("echo", "--listen", "127.0.0.1:0", "--spin", text, names=["--spin"])
 
     def test_durations_that_are_none_are_refused(self):
         for text in ("", "s", "1h", "1.s", ".5", "-1s", "nan"):
@@ -93,7 +97,7 @@ class Help(unittest.TestCase):
     def test_help_names_every_flag(self):
         text = run("load", "--help").stdout
         for flag in ("connect", "connections", "size", "duration", "depth", "rate", "backend",
-                     "json"):
+                     "mode", "spin", "json"):
             self.assertIn(f"--{flag}", text)
 
 

@@ -67,6 +67,22 @@ class LoadTests:
         self.assertEqual(report["sends_scheduled"], 1000)
         self.assertEqual(self.server.stop()["bytes"], 64 * 1000)
 
+    def test_both_ends_may_spin_in_either_mode(self):
+        for mode in ("readiness", "completion"):
+            with self.subTest(mode=mode):
+                self.server = Echo("--backend", self.backend, "--mode", mode, "--spin", "10000")
+                self.addCleanup(self.server.__exit__)
+                self.is_right("--spin", "50", "--mode", mode, "--rate", "2000", connections=4)
+                summary = self.server.stop()
+                self.assertGreater(summary["spins"], 0)
+                self.assertGreaterEqual(summary["spins"], summary["spin_hits"])
+                self.assertGreater(summary["spin_ns"], 0)
+
+    def test_without_the_flag_nothing_spins(self):
+        self.is_right()
+        summary = self.server.stop()
+        self.assertEqual((summary["spins"], summary["spin_hits"], summary["spin_ns"]), (0, 0, 0))
+
     def test_a_name_with_two_addresses_finds_the_server(self):
         status, report = load(f"localhost:{self.server.port}")
         self.assertEqual(status, 0, report)

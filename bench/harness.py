@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What compare.py and idle.py share: a pinned server that is watched, the machine, the results.
+"""What compare.py, idle.py and latency.py share: a pinned server that is watched, the machine, the
+results.
 
 A server's figures come from outside where they can: processor time and scheduling from
 /proc/PID/task/*/schedstat (nanoseconds, all threads), memory from /proc/PID/status. From its own
@@ -58,6 +59,12 @@ def arms_of(build):
         if not os.access(path, os.X_OK):
             raise Failure(f"{path} is not there: build first, or name the folder with --build")
     return {arm.name: arm for arm in arms}
+
+
+def spinning(arm, spin_us):
+    """The arm of `rdy echo` with --spin."""
+    command = [*arm.command, "--spin", str(spin_us)]
+    return Arm(f"{arm.name}-spin{spin_us}", command, arm.backend)
 
 
 def pinned(cpu):

@@ -3,38 +3,38 @@
  * The second baseline: a TCP echo server written by hand on io_uring, one thread, no layer in
  * between. What a good hand-written completion loop does, and nothing else: multishot accept and
  * recv, one ring of provided buffers for all connections, answers sent from the buffer that they
- * came in, one enter a round that submits and waits.
+ * came in, one enter a round that submits and waits. raw_ring.c has the ring and its switches.
  *
  * A send is tried inside the enter that submits it (MSG_DONTWAIT) and says nothing when all of it
  * went out; so after an enter every send without a completion is done, and its buffers go back.
  * What a peer does not take is copied, and sent by a request that waits. At most one send of a
  * socket is with the kernel, or bytes could change places; what came in one round goes out as one.
+ *
+ * With zero copy a send has two completions: its result, and later that the kernel is done with the
+ * buffers. They are held until then, and the connection's next send waits for it.
  */
-#include "bench/raw.h"
+#include "bench/raw_ring.h"
 
 #include <errno.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <liburing.h>
+#include "bench/uring_newer.h"
 
-#define SQ_ENTRIES 1024
-#define CQ_ENTRIES 16384
-#define GROUP      0
-#define PIECES_MAX 16        /* of one send */
-#define OWED_MAX   (1 << 18) /* bytes; above, the connection is read no further */
-#define NO_BUFFER  (-1)
+#define GROUP          0
+#define PIECES_MAX     16        /* of one send */
+#define OWED_MAX       (1 << 18) /* bytes; above, the connection is read no further */
+#define REGISTERED_MAX (1 << 16) /* files */
 
 enum kind {
     KIND_IGNORE,
     KIND_ACCEPT,
     KIND_RECV,
     KIND_SEND,
+    KIND_SEND_ZERO_COPY,
     KIND_SEND_REST
 };
 
@@ -49,17 +49,15 @@ struct connection {
     struct rest *rest;
     struct rest **rest_end;
     size_t owed;
-    int out_first; /* buffers to be sent next */
+    int out_first; /* pieces to be sent next */
     int out_last;
-    int sent_first;    /* buffers that this round's send holds */
+    int sent_first;    /* pieces that the send holds which is under way */
+    int sent_result;   /* of a zero-copy send that still holds them */
+    bool is_zero_copy; /* there is one */
+    bool is_dirty;     /* in the list of them */
     bool is_receiving; /* a multishot recv is armed */
     bool is_held;      /* owes too much to be read */
     bool is_ended;     /* the peer sends no more */
-};
-
-struct buffer {
-    int next;
-    uint32_t len;
 };
 
 struct message {
@@ -73,19 +71,15 @@ struct list {
 };
 
 struct server {
-    struct io_uring ring;
-    struct io_uring_buf_ring *buffer_ring;
-    struct buffer *buffers;
-    char *bytes;
-    uint32_t buffers_count;
-    uint32_t buffer_size;
-    uint32_t returned; /* buffers put into the ring, not yet shown to the kernel */
+    struct raw_ring ring;
+    struct raw_options options;
     int listen_fd;
+    uint8_t fd_flags; /* of a request on a connection */
     struct connection *connections;
     uint32_t fds_max;
     struct list dirty;   /* have buffers to be sent */
     struct list sending; /* have a send in this round */
-    struct list starved; /* want buffers */
+    struct list starved; /* want a buffer */
     struct message *messages;
     uint32_t messages_count;
     struct raw_counts count;
@@ -96,56 +90,38 @@ static void list_add(struct list *list, int fd)
     list->fds[list->count++] = fd;
 }
 
+static void mark_dirty(struct server *server, int fd)
+{
+    if (!server->connections[fd].is_dirty)
+        list_add(&server->dirty, fd);
+    server->connections[fd].is_dirty = true;
+}
+
 static uint64_t user_data_of(enum kind kind, int fd)
 {
     return (uint64_t)kind << 32 | (uint32_t)fd;
 }
 
-static struct io_uring_sqe *next_sqe(struct server *server)
-{
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&server->ring);
-
-    while (!sqe) {
-        server->count.system_calls++;
-        io_uring_submit(&server->ring);
-        sqe = io_uring_get_sqe(&server->ring);
-    }
-    return sqe;
-}
-
-static void buffer_return(struct server *server, int id)
-{
-    io_uring_buf_ring_add(server->buffer_ring, server->bytes + (size_t)id * server->buffer_size,
-                          server->buffer_size, (unsigned short)id,
-                          io_uring_buf_ring_mask(server->buffers_count), (int)server->returned);
-    server->returned++;
-}
-
-static void chain_return(struct server *server, int id)
-{
-    while (id != NO_BUFFER) {
-        int next = server->buffers[id].next;
-
-        buffer_return(server, id);
-        id = next;
-    }
-}
-
 static void accept_arm(struct server *server)
 {
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = raw_ring_sqe(&server->ring);
 
-    io_uring_prep_multishot_accept(sqe, server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (server->options.has_files)
+        io_uring_prep_multishot_accept_direct(sqe, server->listen_fd, NULL, NULL, 0);
+    else
+        io_uring_prep_multishot_accept(sqe, server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
     sqe->user_data = user_data_of(KIND_ACCEPT, server->listen_fd);
 }
 
 static void recv_arm(struct server *server, int fd, bool is_data_there)
 {
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = raw_ring_sqe(&server->ring);
 
     io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->flags |= IOSQE_BUFFER_SELECT | server->fd_flags;
     sqe->buf_group = GROUP;
+    if (server->options.has_bundles)
+        sqe->ioprio |= IORING_RECVSEND_BUNDLE;
     if (!is_data_there)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->user_data = user_data_of(KIND_RECV, fd);
@@ -154,7 +130,7 @@ static void recv_arm(struct server *server, int fd, bool is_data_there)
 
 static void recv_cancel(struct server *server, int fd)
 {
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = raw_ring_sqe(&server->ring);
 
     io_uring_prep_cancel64(sqe, user_data_of(KIND_RECV, fd), 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -166,11 +142,27 @@ static void connection_open(struct server *server, int fd)
     struct connection *connection = &server->connections[fd];
 
     *connection =
-        (struct connection){.out_first = NO_BUFFER, .out_last = NO_BUFFER, .sent_first = NO_BUFFER};
+        (struct connection){.out_first = NO_PIECE, .out_last = NO_PIECE, .sent_first = NO_PIECE};
     connection->rest_end = &connection->rest;
     server->count.accepted++;
     server->count.connections_live++;
     recv_arm(server, fd, false);
+}
+
+/* A registered socket has no descriptor: it is closed by a request, and its slot is free then. */
+static void socket_close(struct server *server, int fd)
+{
+    struct io_uring_sqe *sqe;
+
+    if (!server->options.has_files) {
+        server->count.system_calls++;
+        close(fd);
+        return;
+    }
+    sqe = raw_ring_sqe(&server->ring);
+    io_uring_prep_close_direct(sqe, (unsigned)fd);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data = user_data_of(KIND_IGNORE, fd);
 }
 
 /* Closes it once nothing of it is with the kernel and nothing is owed. */
@@ -179,50 +171,58 @@ static void connection_settle(struct server *server, int fd)
     struct connection *connection = &server->connections[fd];
 
     if (!connection->is_ended || connection->is_receiving || connection->rest ||
-        connection->sent_first != NO_BUFFER || connection->out_first != NO_BUFFER)
+        connection->sent_first != NO_PIECE || connection->out_first != NO_PIECE)
         return;
-    server->count.system_calls++;
     server->count.connections_live--;
-    close(fd);
+    socket_close(server, fd);
 }
 
 /* The peer is gone: what is owed goes nowhere, and the recv will say that it has ended. */
 static void connection_kill(struct server *server, int fd)
 {
-    server->count.system_calls++;
-    shutdown(fd, SHUT_RDWR);
+    struct io_uring_sqe *sqe;
+
+    if (!server->options.has_files) {
+        server->count.system_calls++;
+        shutdown(fd, SHUT_RDWR);
+        return;
+    }
+    sqe = raw_ring_sqe(&server->ring);
+    io_uring_prep_shutdown(sqe, fd, SHUT_RDWR);
+    sqe->flags |= server->fd_flags;
+    sqe->user_data = user_data_of(KIND_IGNORE, fd);
 }
 
 static void rest_send(struct server *server, int fd)
 {
     struct rest *rest = server->connections[fd].rest;
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = raw_ring_sqe(&server->ring);
 
     io_uring_prep_send(sqe, fd, rest->bytes, rest->len, MSG_NOSIGNAL | MSG_WAITALL);
+    sqe->flags |= server->fd_flags;
     sqe->user_data = user_data_of(KIND_SEND_REST, fd);
 }
 
-/* Copies a chain of buffers, but for its first @skip bytes, behind what is owed. */
-static void rest_keep(struct server *server, int fd, int id, size_t skip)
+/* Copies a chain of pieces, but for its first @skip bytes, behind what is owed. */
+static void rest_keep(struct server *server, int fd, int first, size_t skip)
 {
+    const struct piece *pieces = server->ring.pieces;
     struct connection *connection = &server->connections[fd];
     struct rest *rest;
     size_t len = 0;
 
-    for (int i = id; i != NO_BUFFER; i = server->buffers[i].next)
-        len += server->buffers[i].len;
+    for (int i = first; i != NO_PIECE; i = pieces[i].next)
+        len += pieces[i].len;
     rest = malloc(sizeof(*rest) + len);
     if (!rest)
         raw_die("rest", "out of memory");
     rest->next = NULL;
     rest->len = 0;
-    for (; id != NO_BUFFER; id = server->buffers[id].next) {
-        size_t part = server->buffers[id].len;
-        size_t from = skip < part ? skip : part;
+    for (int i = first; i != NO_PIECE; i = pieces[i].next) {
+        size_t from = skip < pieces[i].len ? skip : pieces[i].len;
 
-        memcpy(rest->bytes + rest->len, server->bytes + (size_t)id * server->buffer_size + from,
-               part - from);
-        rest->len += part - from;
+        memcpy(rest->bytes + rest->len, pieces[i].bytes + from, pieces[i].len - from);
+        rest->len += pieces[i].len - from;
         skip -= from;
     }
     connection->owed += rest->len;
@@ -277,39 +277,59 @@ static void send_failed(struct server *server, int fd, int result)
     rest_send(server, fd);
 }
 
+/* As one message, of as many pieces as it takes; the others stay. Returns its bytes. */
+static size_t out_gather(struct server *server, int fd, struct message *message)
+{
+    struct connection *connection = &server->connections[fd];
+    struct piece *pieces = server->ring.pieces;
+    int last = NO_PIECE;
+    int count = 0;
+    size_t len = 0;
+
+    for (int i = connection->out_first; i != NO_PIECE && count < PIECES_MAX; i = pieces[i].next) {
+        message->pieces[count].iov_base = pieces[i].bytes;
+        message->pieces[count].iov_len = pieces[i].len;
+        len += pieces[i].len;
+        last = i;
+        count++;
+    }
+    message->header = (struct msghdr){.msg_iov = message->pieces, .msg_iovlen = (size_t)count};
+    connection->sent_first = connection->out_first;
+    connection->out_first = pieces[last].next;
+    pieces[last].next = NO_PIECE;
+    if (connection->out_first == NO_PIECE)
+        connection->out_last = NO_PIECE;
+    else
+        mark_dirty(server, fd);
+    return len;
+}
+
 /* One send of all that came in for the connection. */
 static void send_out(struct server *server, int fd)
 {
-    struct connection *connection = &server->connections[fd];
     struct message *message = &server->messages[server->messages_count];
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = raw_ring_sqe(&server->ring);
     int flags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL;
-    int pieces = 0;
-    int last = NO_BUFFER;
+    size_t len = out_gather(server, fd, message);
+    bool is_one = message->header.msg_iovlen == 1;
 
-    for (int id = connection->out_first; id != NO_BUFFER && pieces < PIECES_MAX;
-         id = server->buffers[id].next) {
-        message->pieces[pieces].iov_base = server->bytes + (size_t)id * server->buffer_size;
-        message->pieces[pieces].iov_len = server->buffers[id].len;
-        pieces++;
-        last = id;
+    server->messages_count += !is_one;
+    if (server->options.zero_copy_from > 0 && len >= server->options.zero_copy_from) {
+        if (is_one)
+            io_uring_prep_send_zc(sqe, fd, message->pieces[0].iov_base, len, flags, 0);
+        else
+            io_uring_prep_sendmsg_zc(sqe, fd, &message->header, (unsigned)flags);
+        sqe->flags |= server->fd_flags;
+        sqe->user_data = user_data_of(KIND_SEND_ZERO_COPY, fd);
+        server->connections[fd].is_zero_copy = true;
+        return;
     }
-    if (pieces == 1) {
-        io_uring_prep_send(sqe, fd, message->pieces[0].iov_base, message->pieces[0].iov_len, flags);
-    } else {
-        server->messages_count++;
-        message->header = (struct msghdr){.msg_iov = message->pieces, .msg_iovlen = (size_t)pieces};
-        io_uring_prep_sendmsg(sqe, fd, &message->header, (unsigned)flags);
-    }
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = user_data_of(KIND_SEND, fd);
-    connection->sent_first = connection->out_first;
-    connection->out_first = server->buffers[last].next;
-    server->buffers[last].next = NO_BUFFER;
-    if (connection->out_first == NO_BUFFER)
-        connection->out_last = NO_BUFFER;
+    if (is_one)
+        io_uring_prep_send(sqe, fd, message->pieces[0].iov_base, len, flags);
     else
-        list_add(&server->dirty, fd);
+        io_uring_prep_sendmsg(sqe, fd, &message->header, (unsigned)flags);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS | server->fd_flags;
+    sqe->user_data = user_data_of(KIND_SEND, fd);
     list_add(&server->sending, fd);
 }
 
@@ -323,14 +343,17 @@ static void send_all(struct server *server)
     for (uint32_t i = 0; i < dirty.count; i++) {
         struct connection *connection = &server->connections[dirty.fds[i]];
 
+        connection->is_dirty = false;
+        if (connection->is_zero_copy)
+            continue; /* it is dirty again when that is over */
         if (!connection->rest) {
             send_out(server, dirty.fds[i]);
             continue;
         }
         rest_keep(server, dirty.fds[i], connection->out_first, 0);
-        chain_return(server, connection->out_first);
-        connection->out_first = NO_BUFFER;
-        connection->out_last = NO_BUFFER;
+        raw_ring_free(&server->ring, connection->out_first);
+        connection->out_first = NO_PIECE;
+        connection->out_last = NO_PIECE;
     }
 }
 
@@ -339,7 +362,7 @@ static void on_accept(struct server *server, const struct io_uring_cqe *cqe)
     if (cqe->res >= 0 && (uint32_t)cqe->res < server->fds_max)
         connection_open(server, cqe->res);
     else if (cqe->res >= 0)
-        close(cqe->res);
+        socket_close(server, cqe->res);
     if (!(cqe->flags & IORING_CQE_F_MORE) && cqe->res != -EMFILE && cqe->res != -ENFILE)
         accept_arm(server);
 }
@@ -347,19 +370,41 @@ static void on_accept(struct server *server, const struct io_uring_cqe *cqe)
 static void on_data(struct server *server, int fd, const struct io_uring_cqe *cqe)
 {
     struct connection *connection = &server->connections[fd];
-    int id = (int)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+    int last = NO_PIECE;
+    int first = raw_ring_take(&server->ring, cqe, &last);
 
     server->count.requests++;
     server->count.bytes += (uint64_t)cqe->res;
-    server->buffers[id].len = (uint32_t)cqe->res;
-    server->buffers[id].next = NO_BUFFER;
-    if (connection->out_first == NO_BUFFER) {
-        connection->out_first = id;
-        list_add(&server->dirty, fd);
+    if (connection->out_first == NO_PIECE) {
+        connection->out_first = first;
+        mark_dirty(server, fd);
     } else {
-        server->buffers[connection->out_last].next = id;
+        server->ring.pieces[connection->out_last].next = first;
     }
-    connection->out_last = id;
+    connection->out_last = last;
+}
+
+/* The result, and then the notification; a send that was refused has the first alone. */
+static void on_zero_copy(struct server *server, int fd, const struct io_uring_cqe *cqe)
+{
+    struct connection *connection = &server->connections[fd];
+    const struct piece *pieces = server->ring.pieces;
+    size_t len = 0;
+
+    if (!(cqe->flags & IORING_CQE_F_NOTIF))
+        connection->sent_result = cqe->res;
+    if (cqe->flags & IORING_CQE_F_MORE)
+        return;
+    connection->is_zero_copy = false;
+    for (int i = connection->sent_first; i != NO_PIECE; i = pieces[i].next)
+        len += pieces[i].len;
+    if (connection->sent_result < 0 || (size_t)connection->sent_result < len)
+        send_failed(server, fd, connection->sent_result);
+    raw_ring_free(&server->ring, connection->sent_first);
+    connection->sent_first = NO_PIECE;
+    if (connection->out_first != NO_PIECE)
+        mark_dirty(server, fd);
+    connection_settle(server, fd);
 }
 
 static void on_recv(struct server *server, int fd, const struct io_uring_cqe *cqe)
@@ -398,6 +443,9 @@ static void on_completion(struct server *server, const struct io_uring_cqe *cqe)
     case KIND_SEND:
         send_failed(server, fd, cqe->res);
         break;
+    case KIND_SEND_ZERO_COPY:
+        on_zero_copy(server, fd, cqe);
+        break;
     case KIND_SEND_REST:
         rest_done(server, fd, cqe->res);
         break;
@@ -412,8 +460,8 @@ static void settle_sends(struct server *server)
     for (uint32_t i = 0; i < server->sending.count; i++) {
         int fd = server->sending.fds[i];
 
-        chain_return(server, server->connections[fd].sent_first);
-        server->connections[fd].sent_first = NO_BUFFER;
+        raw_ring_free(&server->ring, server->connections[fd].sent_first);
+        server->connections[fd].sent_first = NO_PIECE;
         connection_settle(server, fd);
     }
     server->sending.count = 0;
@@ -424,49 +472,36 @@ static void return_buffers(struct server *server)
 {
     struct list starved = server->starved;
 
-    if (server->returned == 0)
+    if (!raw_ring_show_buffers(&server->ring))
         return;
-    io_uring_buf_ring_advance(server->buffer_ring, (int)server->returned);
-    server->returned = 0;
     server->starved.count = 0;
     for (uint32_t i = 0; i < starved.count; i++)
         recv_arm(server, starved.fds[i], true);
 }
 
-static void enter(struct server *server)
-{
-    struct __kernel_timespec hour = {.tv_sec = 3600};
-    struct io_uring_cqe *cqe;
-    sigset_t none;
-
-    server->count.system_calls++;
-    /* Sends that succeed say nothing: who waits for their buffers must not wait for them. */
-    if (server->starved.count > 0 && server->sending.count > 0) {
-        (void)io_uring_submit_and_get_events(&server->ring);
-        return;
-    }
-    sigemptyset(&none);
-    /* Without a time liburing 2.3 does not hand the mask on, and no signal ends the wait. */
-    (void)io_uring_submit_and_wait_timeout(&server->ring, &cqe, 1, &hour, &none);
-}
-
 static void serve(struct server *server)
 {
+    struct io_uring *uring = &server->ring.uring;
+
     accept_arm(server);
     while (!raw_is_stopping) {
         struct io_uring_cqe *cqe;
+        bool is_waited_for;
         unsigned head;
         unsigned taken = 0;
 
         send_all(server);
-        enter(server);
+        return_buffers(server);
+        /* Sends that succeed say nothing: who waits for the end of one must not wait for them. */
+        is_waited_for = server->starved.count > 0 || server->dirty.count > 0;
+        raw_ring_enter(&server->ring, !is_waited_for || server->sending.count == 0);
         /* The tail is read once a step: what comes meanwhile is looked at, too. */
-        io_uring_for_each_cqe(&server->ring, head, cqe)
+        io_uring_for_each_cqe(uring, head, cqe)
         {
             on_completion(server, cqe);
             taken++;
         }
-        io_uring_cq_advance(&server->ring, taken);
+        io_uring_cq_advance(uring, taken);
         settle_sends(server);
         return_buffers(server);
     }
@@ -481,94 +516,23 @@ static void *make(size_t count, size_t size)
     return made;
 }
 
-static void make_buffers(struct server *server)
-{
-    struct io_uring_buf_reg reg = {.ring_entries = server->buffers_count, .bgid = GROUP};
-    void *memory = NULL;
-    int rc;
-
-    if (posix_memalign(&memory, 4096, server->buffers_count * sizeof(struct io_uring_buf)) ||
-        posix_memalign((void **)&server->bytes, 4096,
-                       (size_t)server->buffers_count * server->buffer_size))
-        raw_die("buffers", "out of memory");
-    memset(server->bytes, 0, (size_t)server->buffers_count * server->buffer_size);
-    reg.ring_addr = (uint64_t)(uintptr_t)memory;
-    server->buffer_ring = memory;
-    rc = io_uring_register_buf_ring(&server->ring, &reg, 0);
-    if (rc < 0)
-        raw_die("io_uring_register_buf_ring", strerror(-rc));
-    io_uring_buf_ring_init(server->buffer_ring);
-    server->buffers = make(server->buffers_count, sizeof(*server->buffers));
-    for (uint32_t i = 0; i < server->buffers_count; i++)
-        buffer_return(server, (int)i);
-    io_uring_buf_ring_advance(server->buffer_ring, (int)server->returned);
-    server->returned = 0;
-}
-
-static void open_ring(struct server *server)
-{
-    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
-                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-                                              IORING_SETUP_CQSIZE,
-                                     .cq_entries = CQ_ENTRIES};
-    int rc = io_uring_queue_init_params(SQ_ENTRIES, &server->ring, &params);
-
-    if (rc < 0)
-        raw_die("io_uring_setup", strerror(-rc));
-}
-
-/* A power of two from @text, or exits. */
-static uint32_t power_of(const char *name, const char *text, uint32_t max)
-{
-    char *end = NULL;
-    unsigned long value = strtoul(text, &end, 10);
-
-    if (*end || value == 0 || value > max || (value & (value - 1))) {
-        fprintf(stderr, "raw_uring: %s: '%s': use a power of two up to %u\n", name, text, max);
-        exit(2);
-    }
-    return (uint32_t)value;
-}
-
-static const char *parse(struct server *server, int argc, char **argv)
-{
-    const char *where = NULL;
-
-    server->buffers_count = 256;
-    server->buffer_size = 4096;
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--listen") == 0)
-            where = argv[i + 1];
-        else if (strcmp(argv[i], "--buffers") == 0)
-            server->buffers_count = power_of("--buffers", argv[i + 1], 32768);
-        else if (strcmp(argv[i], "--buffer-size") == 0)
-            server->buffer_size = power_of("--buffer-size", argv[i + 1], 1 << 20);
-        else
-            return NULL;
-    }
-    return argc % 2 == 1 ? where : NULL;
-}
-
 int main(int argc, char **argv)
 {
-    struct server server = {0};
-    const char *where = parse(&server, argc, argv);
+    static struct server server;
 
-    if (!where) {
-        fprintf(stderr,
-                "usage: raw_uring --listen HOST:PORT [--buffers N] [--buffer-size BYTES]\n");
-        return 2;
-    }
+    raw_options_parse(&server.options, argc, argv);
     raw_catch_signals();
     server.fds_max = raw_fds_max();
+    if (server.options.has_files && server.fds_max > REGISTERED_MAX)
+        server.fds_max = REGISTERED_MAX;
+    server.fd_flags = server.options.has_files ? IOSQE_FIXED_FILE : 0;
     server.connections = make(server.fds_max, sizeof(*server.connections));
     server.dirty.fds = make(server.fds_max, sizeof(int));
     server.sending.fds = make(server.fds_max, sizeof(int));
     server.starved.fds = make(server.fds_max, sizeof(int));
-    open_ring(&server);
-    make_buffers(&server);
-    server.messages = make(server.buffers_count, sizeof(*server.messages));
-    server.listen_fd = raw_listen(where);
+    server.messages = make(server.fds_max, sizeof(*server.messages));
+    raw_ring_open(&server.ring, &server.options, &server.count, server.fds_max);
+    server.listen_fd = raw_listen(server.options.where);
     raw_print_address(server.listen_fd, "raw-uring");
     serve(&server);
     raw_print_summary("raw_uring", &server.count);

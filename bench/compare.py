@@ -13,6 +13,14 @@ loop within the same round; the median of these ratios is the result.
 Processor time is taken from the moment in which all connections are open to the last one in which
 they still are, so that accepting and closing are not counted; the whole is kept beside it. Requests
 are counted by the load. Raw figures of every round go to bench/results.
+
+System calls come twice: "calls/rq" is what the server counted from its start to its end, opening
+and closing of all connections included; "steady" is what the kernel counted while all were open, in
+one round more whose times are not used. That needs tracefs, and is "-" without: as root,
+
+    unshare -m sh -c 'mount -t tracefs tracefs /sys/kernel/tracing && bench/compare.py'
+
+An arm "raw-uring.NAME" is the raw io_uring loop with an optional feature; harness.py lists them.
 """
 import argparse
 import os
@@ -23,6 +31,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
+import calls  # noqa: E402
 import harness  # noqa: E402
 
 CELLS = ["64x64", "1000x64", "10000x64"]
@@ -56,26 +65,53 @@ def load_command(options, server, cell):
     return command + ["--backend", options.load_backend, "--json"]
 
 
-def watch(server, child, fds_full):
-    """Samples the server while the load runs: (first, last) with all connections open."""
-    first = last = None
+class Window:
+    """The part of a run in which all connections are open: the first and the last moment of it."""
+
+    def __init__(self, server, counter):
+        self.server = server
+        self.counter = counter  # of system calls, or None
+        self.first = self.last = None
+        self.first_calls = self.last_calls = None
+
+    def look(self):
+        self.last = self.server.sample()
+        if self.counter:
+            self.last_calls = self.counter.read()
+        if not self.first:
+            self.first, self.first_calls = self.last, self.last_calls
+
+    def is_empty(self):
+        return self.first is self.last
+
+    def calls(self):
+        return self.last_calls - self.first_calls if self.counter else None
+
+
+def are_all_open(server, child, server_fds, child_fds):
+    """A server without descriptors of its connections has accepted what the load has opened."""
+    if server.arm.has_descriptors:
+        return harness.descriptors_of(server.pid) >= server_fds
+    return harness.descriptors_of(child.pid) >= child_fds
+
+
+def watch(server, child, connections, window):
+    """Looks at the server while the load runs, as long as all connections are open."""
+    server_fds = harness.descriptors_of(server.pid) + connections
     give_up_s = time.monotonic() + CONNECT_S
     while child.poll() is None:
-        sample = server.sample()
-        if sample.fds >= fds_full:
-            first = first or sample
-            last = sample
-        if not first and sample.time_s > give_up_s:
+        if are_all_open(server, child, server_fds, connections):
+            window.look()
+        if not window.first and time.monotonic() > give_up_s:
             child.kill()
             child.communicate()
             raise harness.Failure(f"the connections did not all open within {CONNECT_S} s")
         time.sleep(POLL_S)
-    return first, last
 
 
-def run_load(options, server, cell):
-    """Returns the load's summary and the samples around its steady part."""
-    fds_full = server.sample().fds + cell.connections
+def run_load(options, server, cell, counter=None):
+    """Returns the load's summary and the window of its steady part."""
+    window = Window(server, counter)
     child = subprocess.Popen(
         load_command(options, server, cell),
         stdout=subprocess.PIPE,
@@ -83,27 +119,29 @@ def run_load(options, server, cell):
         text=True,
         preexec_fn=harness.pinned(options.load_cpu),
     )
-    first, last = watch(server, child, fds_full)
+    watch(server, child, cell.connections, window)
     out, err = child.communicate()
     summary = harness.last_json(out)
     if child.returncode != 0 or summary is None:
         raise harness.Failure(f"rdy load ended with {child.returncode}: {err.strip()}")
-    if not first or first is last:
+    if window.is_empty():
         raise harness.Failure("there was no moment with all connections open")
-    return summary, first, last
+    errors = {what: count for what, count in summary["errors"].items() if count}
+    if not summary["requests"] or errors:
+        requests = summary["requests"]
+        raise harness.Failure(f"{server.arm.name}: {requests} requests, errors {errors} in {cell}")
+    return summary, window
 
 
 def run_arm(options, arm, cell):
     """One round of one arm: the figures that are kept."""
     with harness.Server(arm, options.server_cpu) as server:
         before = server.sample()
-        load, first, last = run_load(options, server, cell)
+        load, window = run_load(options, server, cell)
         after = server.sample()
         summary = server.stop()
     requests = load["requests"]
-    errors = {what: count for what, count in load["errors"].items() if count}
-    if not requests or errors:
-        raise harness.Failure(f"{arm.name}: {requests} requests, errors {errors} in {cell}")
+    first, last = window.first, window.last
     return {
         "arm": arm.name,
         "announced": server.line,
@@ -119,6 +157,26 @@ def run_arm(options, arm, cell):
         "load": load,
         "server": summary,
     }
+
+
+def count_calls(options, arm, cell):
+    """A round that is not timed: system calls for a request, while all connections were open."""
+    with harness.Server(arm, options.server_cpu) as server:
+        counter = calls.Calls(server.pid)
+        try:
+            load, window = run_load(options, server, cell, counter)
+        finally:
+            counter.close()
+        server.stop()
+    return window.calls() / load["requests"]
+
+
+def steady_calls(options, arms, cell):
+    """For each arm, or None where the kernel does not count for us."""
+    if options.no_calls or not calls.is_possible():
+        return [None for _ in arms]
+    print(f"  {cell}: counting system calls", file=sys.stderr)
+    return [count_calls(options, arm, cell) for arm in arms]
 
 
 def run_cell(options, arms, cell):
@@ -142,12 +200,14 @@ def ratios_of(rounds, position):
     return [figures[position]["cpu_us"] / figures[0]["cpu_us"] for figures in rounds]
 
 
-def cell_lines(cell, arms, rounds):
-    columns = "{:<12} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6}  {}"
+def cell_lines(cell, arms, rounds, steady):
+    width = max(14, *(len(arm.name) for arm in arms))
+    columns = "{:<" + str(width) + "} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6}  {}"
     yield ""
     yield f"{cell}, {len(rounds)} rounds"
-    heads = ("arm", "cpu us/rq", "whole", "calls/rq", "rq/s", "p50 us", "p99 us", "server", "load")
-    yield columns.format(*heads, "cpu per request / raw loop (lowest, highest)")
+    heads = ["arm", "cpu us/rq", "whole", "calls/rq", "steady", "rq/s", "p50 us", "p99 us"]
+    heads += ["server", "load", f"cpu per request / {arms[0].name} (lowest, highest)"]
+    yield columns.format(*heads)
     for position, arm in enumerate(arms):
         ratios = ratios_of(rounds, position)
         ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.2f}, {max(ratios):.2f})"
@@ -164,13 +224,16 @@ def cell_lines(cell, arms, rounds):
                 ("load_share", 2),
             )
         ]
+        medians.insert(3, "-" if steady[position] is None else f"{steady[position]:.3f}")
         yield columns.format(arm.name, *medians, ratio if position else "1")
 
 
 def verdict_lines(arms, cells):
-    """Says for each goal whether it was reached."""
+    """Says for each goal whether it was reached; goals are in terms of the raw epoll loop."""
+    if arms[0].name != "raw-epoll":
+        return
     yield ""
-    for cell, rounds in cells:
+    for cell, rounds, _ in cells:
         for position, arm in enumerate(arms[1:], 1):
             ratio = statistics.median(ratios_of(rounds, position))
             word = "within" if ratio <= RATIO_MAX else "MISSED:"
@@ -185,6 +248,7 @@ def parse():
     parser.add_argument("--cell", type=Cell, action="append", metavar="CxB[xD]")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", type=int, default=5, help="seconds for each arm and round")
+    parser.add_argument("--no-calls", action="store_true", help="leave the counted round out")
     parser.add_argument("--load-backend", default="epoll", help="of the load; the same for all")
     parser.add_argument("--name", default="compare", help="of the result files")
     options = parser.parse_args()
@@ -206,8 +270,9 @@ def main():
     cells = []
     for cell in options.cell:
         rounds = run_cell(options, arms, cell)
-        cells.append((cell, rounds))
-        added = list(cell_lines(cell, arms, rounds))
+        steady = steady_calls(options, arms, cell)
+        cells.append((cell, rounds, steady))
+        added = list(cell_lines(cell, arms, rounds, steady))
         print("\n".join(added), flush=True)
         lines += added
     added = list(verdict_lines(arms, cells))
@@ -216,7 +281,10 @@ def main():
     if not options.no_save:
         record = {
             "machine": about,
-            "cells": [{**cell.record(), "rounds": rounds} for cell, rounds in cells],
+            "cells": [
+                {**cell.record(), "rounds": rounds, "steady_calls": steady}
+                for cell, rounds, steady in cells
+            ],
         }
         print("saved as " + harness.save(options.results, options.name, record, lines) + ".*")
     return 0

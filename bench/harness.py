@@ -31,10 +31,34 @@ class Failure(Exception):
 class Arm:
     """A server program to be measured."""
 
-    def __init__(self, name, command, backend):
+    def __init__(self, name, command, backend, is_variant=False):
         self.name = name
         self.command = command
         self.backend = backend  # the backend= that it must announce
+        self.is_variant = is_variant  # measured only if it is named
+        self.has_descriptors = "--files" not in command  # of its connections
+
+
+# The raw io_uring loop with one optional feature more, or with another number of buffers.
+VARIANTS = {
+    "bundles": "--bundles",
+    "incremental": "--incremental --buffers 16 --buffer-size 65536",
+    "files": "--files",
+    "zero-copy": "--zero-copy-from 1",
+    "zero-copy-16k": "--zero-copy-from 16384",
+    "ring-fd": "--ring-fd",
+    "wait-20us": "--wait-for 16 --wait-us 20",
+    "wait-50us": "--wait-for 16 --wait-us 50",
+    "wait-200us": "--wait-for 64 --wait-us 200",
+    "full-64": "--wait-after-full 64",
+    "full-256": "--wait-after-full 256",
+    "gap-64": "--buffer-gap 64",
+    "64-buffers": "--buffers 64",
+    "1024-buffers": "--buffers 1024",
+    "256-bytes": "--buffer-size 256",
+    "16k-bytes": "--buffer-size 16384",
+    "64-of-64k": "--buffers 64 --buffer-size 65536",
+}
 
 
 def arms_of(build):
@@ -47,6 +71,9 @@ def arms_of(build):
         Arm("raw-epoll", [raw, *listen], "raw-epoll"),
         Arm("raw-uring", [raw_uring, *listen], "raw-uring"),
     ]
+    for name, flags in VARIANTS.items():
+        command = [raw_uring, *listen, *flags.split()]
+        arms.append(Arm("raw-uring." + name, command, "raw-uring", is_variant=True))
     for name, backend, mode, announced in (
         ("epoll", "epoll", "readiness", "epoll"),
         ("uring", "uring", "readiness", "io_uring"),
@@ -101,8 +128,12 @@ class Sample:
                 ran_ns, _, times = (int(word) for word in file.read().split())
             self.cpu_ns += ran_ns
             self.times_run += times
-        # Since Linux 6.2 the size of the folder is the number of open descriptors.
-        self.fds = os.stat(f"/proc/{pid}/fd").st_size
+        self.fds = descriptors_of(pid)
+
+
+def descriptors_of(pid):
+    """Since Linux 6.2 the size of the folder is the number of open descriptors."""
+    return os.stat(f"/proc/{pid}/fd").st_size
 
 
 def memory_kb(pid):
@@ -254,7 +285,7 @@ def add_common(parser):
     """The options that both scripts know."""
     last = max(os.sched_getaffinity(0))
     parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="the build folder")
-    parser.add_argument("--arms", default="", help="names, comma between; default: all")
+    parser.add_argument("--arms", default="", help="names, comma between; default: no variants")
     parser.add_argument("--server-cpu", type=int, default=min(os.sched_getaffinity(0)))
     parser.add_argument("--load-cpu", type=int, default=last)
     parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))
@@ -264,7 +295,7 @@ def add_common(parser):
 def chosen_arms(options):
     arms = arms_of(os.path.abspath(options.build))
     if not options.arms:
-        return list(arms.values())
+        return [arm for arm in arms.values() if not arm.is_variant]
     unknown = [name for name in options.arms.split(",") if name not in arms]
     if unknown:
         raise Failure(f"--arms: '{unknown[0]}' is none of {', '.join(arms)}")

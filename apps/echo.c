@@ -35,6 +35,10 @@ static const char usage[] =
     "io_uring)\n"
     "  --spin US            look for events so many microseconds before sleeping, where that\n"
     "                       pays: lower latency for processor time; 0 to 10000 (default 0)\n"
+    "  --batch N            events to wait for at once: less processor time, "
+    "more latency\n"
+    "  --batch-wait TIME    and how long at most (default 50us); io_uring of "
+    "Linux 6.12\n"
     "  --pin                bind each worker to a processor\n"
     "  --metrics HOST:PORT  serve GET /metrics there, for Prometheus\n"
     "  --json               the summary as one JSON object\n";
@@ -249,7 +253,9 @@ static int server_open(struct server *server)
         .runtime = {.size = sizeof(opts.runtime),
                     .driver = {.size = sizeof(opts.runtime.driver),
                                .backend = options->backend,
-                               .spin_ns = spin_ns_of(options->spin_us)}},
+                               .spin_ns = spin_ns_of(options->spin_us),
+                               .batch_count = (uint32_t)options->batch_count,
+                               .batch_wait_us = (uint32_t)(options->batch_wait_ns / 1000)}},
         .on_start = worker_start,
         .on_stop = worker_stop,
         .arg = server,
@@ -392,6 +398,18 @@ static int echo_run(const struct command *command, int argc, char **argv)
          .range = "1 to 256"},
         {.name = "backend", .kind = FLAG_BACKEND, .value = &options.backend},
         {.name = "mode", .kind = FLAG_MODE, .value = &options.mode},
+        {.name = "batch",
+         .kind = FLAG_COUNT,
+         .value = &options.batch_count,
+         .min = 1,
+         .max = 4096,
+         .range = "1 to 4096"},
+        {.name = "batch-wait",
+         .kind = FLAG_DURATION,
+         .value = &options.batch_wait_ns,
+         .min = 1000,
+         .max = 1000000000,
+         .range = "1us to 1s"},
         {.name = "metrics", .kind = FLAG_ADDRESS, .value = &options.metrics},
         {.name = "spin",
          .kind = FLAG_COUNT,

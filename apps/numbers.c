@@ -89,7 +89,7 @@ static int take_fraction(const char **text, uint64_t *billionths)
 int parse_duration(const char *text, uint64_t *duration_ns)
 {
     static const struct unit units[] = {
-        {"", NS_PER_S}, {"s", NS_PER_S}, {"ms", 1000000}, {"m", 60 * NS_PER_S}};
+        {"", NS_PER_S}, {"s", NS_PER_S}, {"ms", 1000000}, {"us", 1000}, {"m", 60 * NS_PER_S}};
     const struct unit *unit;
     uint64_t whole;
     uint64_t billionths;

@@ -16,7 +16,7 @@ int parse_count(const char *text, uint64_t *value);
 /* Bytes, with k or K (1024) or M (1048576). 0, -EINVAL or -ERANGE. */
 int parse_size(const char *text, uint64_t *bytes);
 
-/* Seconds, or a number with ms, s or m; a fraction is fine ("0.5s"). 0, -EINVAL or -ERANGE. */
+/* Seconds, or a number with us, ms, s or m; a fraction is fine ("0.5s"). 0, -EINVAL or -ERANGE. */
 int parse_duration(const char *text, uint64_t *duration_ns);
 
 #endif

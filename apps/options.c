@@ -107,7 +107,7 @@ static const char *flag_expects(const struct flag *flag)
     case FLAG_SIZE:
         return "a number of bytes, k and M are understood,";
     case FLAG_DURATION:
-        return "seconds, or a number with ms, s or m,";
+        return "seconds, or a number with us, ms, s or m,";
     case FLAG_SWITCH:
         break;
     }

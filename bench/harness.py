@@ -28,6 +28,13 @@ class Failure(Exception):
     """Something did not run as it should; the text says what, for one line on stderr."""
 
 
+# The same for `rdy echo` in completion mode.
+RDY_VARIANTS = {
+    "batch-16": "--batch 16 --batch-wait 50us",
+    "batch-64": "--batch 64 --batch-wait 200us",
+}
+
+
 class Arm:
     """A server program to be measured."""
 
@@ -82,6 +89,10 @@ def arms_of(build):
     ):
         command = [rdy, "echo", *listen, "--backend", backend, "--mode", mode, "--json"]
         arms.append(Arm("rdy-" + name, command, announced))
+        if name == "completion":
+            for variant, flags in RDY_VARIANTS.items():
+                full = f"rdy-completion.{variant}"
+                arms.append(Arm(full, command + flags.split(), announced, is_variant=True))
     for path in (rdy, raw, raw_uring):
         if not os.access(path, os.X_OK):
             raise Failure(f"{path} is not there: build first, or name the folder with --build")

@@ -226,6 +226,7 @@ static void ring_enter(struct raw_ring *ring, uint32_t wait_for, uint32_t wait_u
 {
     struct io_uring_sq *sq = &ring->uring.sq;
     struct __kernel_timespec now = {0};
+    struct __kernel_timespec hour = {.tv_sec = 3600};
     struct newer_getevents_arg arg = {.sigmask_sz = SIGSET_BYTES, .min_wait_usec = wait_us};
     sigset_t none;
     uint32_t before;
@@ -234,6 +235,8 @@ static void ring_enter(struct raw_ring *ring, uint32_t wait_for, uint32_t wait_u
     arg.sigmask = (uint64_t)(uintptr_t)&none;
     if (is_look)
         arg.ts = (uint64_t)(uintptr_t)&now;
+    else if (wait_us > 0) /* without a time the kernel ends an empty wait after the least wait */
+        arg.ts = (uint64_t)(uintptr_t)&hour;
     /* Release: the kernel reads the requests after the tail. */
     io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
     sq->sqe_head = sq->sqe_tail;

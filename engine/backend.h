@@ -98,6 +98,9 @@ struct rdy_backend_opts {
     bool is_embedded;      /* fd() will be used */
     bool is_watching_only; /* no operations: a ring then refuses all but polls */
     bool is_spinning;      /* has_news() will be used, where there is one */
+    /* Where the kernel can: a blocking wait() goes on until it has so many, for so long at most. */
+    uint32_t batch_count; /* 0 or 1: until the first */
+    uint32_t batch_wait_us;
 };
 
 struct rdy_backend_ops {

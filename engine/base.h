@@ -74,5 +74,6 @@ __attribute__((noreturn, cold)) void rdy_panic(const char *claim, const char *fi
 
 #define RDY_NS_PER_S  INT64_C(1000000000)
 #define RDY_NS_PER_MS INT64_C(1000000)
+#define RDY_NS_PER_US INT64_C(1000)
 
 #endif

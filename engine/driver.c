@@ -27,6 +27,10 @@
 #define SEND_QUEUE_LIMIT (1u << 30)
 #define SPIN_LIMIT_NS    (10u * RDY_NS_PER_MS)
 
+#define BATCH_LIMIT           4096u
+#define BATCH_WAIT_US_DEFAULT 50u
+#define BATCH_WAIT_US_LIMIT   1000000u
+
 /* How many forks lie between this process and the one that loaded us. */
 static struct rdy_a32 fork_epoch;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -57,6 +61,16 @@ void rdy_driver_count_spurious_wake(struct rdy_driver *driver)
     (void)rdy_a64_add_relaxed(&driver->any.spurious_wakes, 1);
 }
 
+/* Fills the defaults in. */
+static bool read_batch(struct rdy_driver_opts *opts)
+{
+    if (opts->batch_count == 0)
+        opts->batch_count = 1;
+    if (opts->batch_wait_us == 0)
+        opts->batch_wait_us = BATCH_WAIT_US_DEFAULT;
+    return opts->batch_count <= BATCH_LIMIT && opts->batch_wait_us <= BATCH_WAIT_US_LIMIT;
+}
+
 /* Zeros are defaults. */
 static bool are_buffers_sound(const struct rdy_driver_opts *opts)
 {
@@ -85,7 +99,7 @@ static int read_opts(struct rdy_driver_opts *opts, const struct rdy_driver_opts 
     if (opts->events_max > EVENTS_LIMIT || opts->entries_max > ENTRIES_LIMIT ||
         opts->cq_entries > CQ_LIMIT)
         return -EINVAL;
-    if (!are_buffers_sound(opts) || opts->spin_ns > SPIN_LIMIT_NS)
+    if (!read_batch(opts) || !are_buffers_sound(opts) || opts->spin_ns > SPIN_LIMIT_NS)
         return -EINVAL;
     if (opts->is_embedded) /* it is the outer loop that waits */
         opts->spin_ns = 0;
@@ -103,6 +117,8 @@ static int open_backend(struct rdy_driver *driver, const struct rdy_backend_ops 
         .is_embedded = driver->opts.is_embedded,
         .is_watching_only = driver->opts.is_watching_only,
         .is_spinning = driver->opts.spin_ns > 0,
+        .batch_count = driver->opts.batch_count,
+        .batch_wait_us = driver->opts.batch_wait_us,
     };
     struct rdy_backend *backend = NULL;
     int rc = ops->open(&backend, &opts, driver->reason, sizeof(driver->reason));

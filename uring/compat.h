@@ -8,6 +8,7 @@
 #define RDY_URING_COMPAT_H
 
 #include <assert.h>
+#include <stdint.h>
 
 #include <liburing.h>
 
@@ -31,6 +32,17 @@
 #ifndef IORING_ENTER_NO_IOWAIT
 #define IORING_ENTER_NO_IOWAIT (1U << 7)
 #endif
+
+/* struct io_uring_getevents_arg since 6.12: the time had been padding. */
+struct rdy_getevents_arg {
+    uint64_t sigmask;
+    uint32_t sigmask_sz;
+    uint32_t min_wait_usec;
+    uint64_t ts;
+};
+
+static_assert(sizeof(struct rdy_getevents_arg) == sizeof(struct io_uring_getevents_arg),
+              "the kernel tells them apart by nothing");
 
 /* Opcodes newer than liburing 2.3. */
 #define RDY_OP_READ_MULTISHOT 49 /* 6.7 */

@@ -19,6 +19,8 @@
 /* IO_LOCAL_TW_DEFAULT_MAX in the kernel. A smaller number there would cost turns, a larger none. */
 #define TASK_WORK_PORTION 20u
 
+#define DAY_NS (86400 * RDY_NS_PER_S)
+
 #define DRAIN_ROUNDS_MAX 64
 #define DRAIN_WAIT_NS    (50 * RDY_NS_PER_MS)
 
@@ -63,27 +65,39 @@ bool rdy_ring_is_settled(const struct rdy_ring *ring)
     return !rdy_ring_has_queued(ring) && rdy_ring_ready(ring) == 0 && !ring_is_overflowing(ring);
 }
 
-static int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags, uint32_t wait_for,
-                      int64_t timeout_ns)
+/* What an enter waits for: nothing, some completions, or a batch of them if they come soon. */
+struct ring_wait {
+    uint32_t count;
+    uint32_t batch_us;  /* after so long one is enough; 0: all of them are wanted */
+    int64_t timeout_ns; /* negative: no limit */
+};
+
+static const struct ring_wait wait_for_none = {.count = 0};
+
+static int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags,
+                      const struct ring_wait *wait)
 {
     struct __kernel_timespec ts;
-    struct io_uring_getevents_arg arg = {0};
+    struct rdy_getevents_arg arg = {.min_wait_usec = wait->batch_us};
     bool was_overflowing = ring_is_overflowing(ring);
     void *arg_ptr = NULL;
     size_t arg_len = 0;
     int rc;
 
     flags |= ring->enter_flags;
-    if (wait_for > 0 && timeout_ns >= 0) {
-        ts.tv_sec = timeout_ns / RDY_NS_PER_S;
-        ts.tv_nsec = timeout_ns % RDY_NS_PER_S;
+    if (wait->count > 0 && wait->timeout_ns >= 0) {
+        ts.tv_sec = wait->timeout_ns / RDY_NS_PER_S;
+        ts.tv_nsec = wait->timeout_ns % RDY_NS_PER_S;
         arg.ts = (uint64_t)(uintptr_t)&ts;
+    }
+    if (arg.ts != 0 || arg.min_wait_usec != 0) {
         arg_ptr = &arg;
         arg_len = sizeof(arg);
         flags |= IORING_ENTER_EXT_ARG;
     }
     rdy_a64_bump(&ring->backend->system_calls, 1);
-    rc = io_uring_enter2((uint32_t)ring->uring.ring_fd, submit, wait_for, flags, arg_ptr, arg_len);
+    rc = io_uring_enter2((uint32_t)ring->uring.ring_fd, submit, wait->count, flags, arg_ptr,
+                         arg_len);
     ring_note_overflow(ring, was_overflowing);
     return rc;
 }
@@ -94,7 +108,7 @@ static void ring_submit(struct rdy_ring *ring)
     uint32_t queued = ring_flush(ring);
 
     while (queued > 0) {
-        if (ring_enter(ring, queued, 0, 0, 0) <= 0)
+        if (ring_enter(ring, queued, 0, &wait_for_none) <= 0)
             return;
         queued = ring_flush(ring);
     }
@@ -111,19 +125,43 @@ struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring)
     return sqe;
 }
 
+/*
+ * A batch is not waited for longer than the caller would wait at all, because the kernel looks at
+ * the timeout when the batch's time is over; nor is more waited for than the caller takes. And
+ * without a timeout the kernel ends the wait at that time even if nothing came: an idle program
+ * would turn for ever. So there always is one.
+ */
+static struct ring_wait batch_wait(const struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
+{
+    struct ring_wait wait = {.count = 1, .timeout_ns = timeout_ns};
+    int64_t most_us = ring->batch_wait_us;
+
+    if (timeout_ns >= 0 && timeout_ns / RDY_NS_PER_US < most_us)
+        most_us = timeout_ns / RDY_NS_PER_US;
+    if (ring->batch_count > 1 && wanted > 1 && most_us > 0) {
+        wait.count = ring->batch_count < wanted ? ring->batch_count : wanted;
+        wait.batch_us = (uint32_t)most_us;
+        if (timeout_ns < 0)
+            wait.timeout_ns = DAY_NS;
+    }
+    return wait;
+}
+
 /* One enter for all, or a few where a kernel before 5.18 stops behind each bad request. */
 static int ring_submit_and_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
 {
+    const struct ring_wait wait = batch_wait(ring, timeout_ns, wanted);
+
     for (;;) {
         uint32_t queued = ring_flush(ring);
         uint32_t ready = rdy_ring_ready(ring);
         uint32_t flags = ready < wanted ? IORING_ENTER_GETEVENTS : 0;
-        uint32_t wait_for = ready == 0 && timeout_ns != 0 ? 1 : 0;
+        bool may_wait = ready == 0 && timeout_ns != 0;
         int rc;
 
         if (queued == 0 && flags == 0)
             return 0;
-        rc = ring_enter(ring, queued, flags, wait_for, timeout_ns);
+        rc = ring_enter(ring, queued, flags, may_wait ? &wait : &wait_for_none);
         if (rc <= 0 || (uint32_t)rc >= queued)
             return rc;
     }
@@ -143,7 +181,7 @@ static void ring_take_rest(struct rdy_ring *ring, uint32_t before, uint32_t want
     while (ready - before >= TASK_WORK_PORTION && ready < wanted &&
            ready + TASK_WORK_PORTION <= room) {
         before = ready;
-        if (ring_enter(ring, 0, IORING_ENTER_GETEVENTS, 0, 0) < 0)
+        if (ring_enter(ring, 0, IORING_ENTER_GETEVENTS, &wait_for_none) < 0)
             return; /* what it was, the next call hears; here are completions to be taken */
         ready = rdy_ring_ready(ring);
         rdy_assert(ready - before <= room);
@@ -153,6 +191,7 @@ static void ring_take_rest(struct rdy_ring *ring, uint32_t before, uint32_t want
 int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
 {
     uint32_t before = rdy_ring_ready(ring);
+    struct ring_wait retry;
     int rc = ring_submit_and_wait(ring, timeout_ns, wanted);
 
     if (rc >= 0 && ring->rung == RDY_RUNG_DEFER)
@@ -162,7 +201,8 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
     if ((rc == -EAGAIN || rc == -EBUSY) && rdy_ring_ready(ring) == 0) {
         if (timeout_ns < 0 || timeout_ns > RETRY_NS)
             timeout_ns = RETRY_NS;
-        rc = ring_enter(ring, 0, IORING_ENTER_GETEVENTS, timeout_ns > 0 ? 1 : 0, timeout_ns);
+        retry = (struct ring_wait){.count = timeout_ns > 0, .timeout_ns = timeout_ns};
+        rc = ring_enter(ring, 0, IORING_ENTER_GETEVENTS, &retry);
     }
     /*
      * All else is death: -EBADR (the kernel dropped completions for want of memory, and cannot say
@@ -184,11 +224,12 @@ struct drain {
 /* Takes all completions there are, waiting for @wait_for of them; false if none came. */
 static bool ring_collect(struct rdy_ring *ring, struct drain *drain, uint32_t wait_for)
 {
+    const struct ring_wait wait = {.count = wait_for, .timeout_ns = DRAIN_WAIT_NS};
     uint32_t queued = ring_flush(ring);
     uint32_t ready;
     int rc;
 
-    rc = ring_enter(ring, queued, IORING_ENTER_GETEVENTS, wait_for, DRAIN_WAIT_NS);
+    rc = ring_enter(ring, queued, IORING_ENTER_GETEVENTS, &wait);
     ready = rdy_ring_ready(ring);
     for (uint32_t i = 0; i < ready; i++) {
         const struct io_uring_cqe *cqe = rdy_ring_cqe(ring, i);

@@ -45,6 +45,8 @@ struct rdy_ring_wish {
     int notify_fd;                 /* an eventfd to signal on completions, or -1 */
     bool is_watching_only;         /* refuse all but polls */
     bool is_looked_at;             /* rdy_ring_has_more() will be asked */
+    uint32_t batch_count;          /* completions that a wait goes on for, where the kernel can; */
+    uint32_t batch_wait_us;        /* for so long */
 };
 
 struct rdy_ring {
@@ -52,6 +54,8 @@ struct rdy_ring {
     struct rdy_backend *backend; /* its counters are kept here */
     enum rdy_ring_rung rung;
     uint32_t enter_flags;   /* part of every enter */
+    uint32_t batch_count;   /* completions that a wait goes on for, 1 if the kernel cannot; */
+    uint32_t batch_wait_us; /* for so long */
     uint8_t cancel_flags;   /* of a cancel's SQE: no CQE when it worked, where the kernel can */
     bool is_after_overflow; /* completions before overflow_tail may have waited in the kernel */
     uint32_t overflow_tail; /* a position in the completion queue */
@@ -73,8 +77,9 @@ void rdy_ring_say(enum rdy_ring_step step, int error, char *why, size_t why_len)
 struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring);
 
 /*
- * Submits everything and waits until there is a completion, in one enter. 0, or -errno: the ring is
- * dead. @wanted: with so many completions in hand already, asking for more is left to a later call.
+ * Submits everything and waits until there is a completion, or a batch of them, in one enter. 0, or
+ * -errno: the ring is dead. @wanted: with so many completions in hand already, asking for more is
+ * left to a later call.
  */
 int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted);
 

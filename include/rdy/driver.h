@@ -34,6 +34,16 @@ struct rdy_driver_opts {
     bool is_embedded;     /* rdy_driver_fd() will be polled by another loop */
     uint32_t spin_ns;     /* see below; default 0: never; at most 10 ms */
 
+    /*
+     * Latency for processor time: a turn that blocks waits until so many events have come, or one
+     * has and the time is over. Any event may be late by that time, the only one of a quiet program
+     * is, and so is an unpark; a turn's own timeout never is. Only a turn that would block waits
+     * for more. It needs io_uring of Linux 6.12; elsewhere, on epoll too, a turn ends with the
+     * first event as without (rdy_probe() reports the capability as min_timeout).
+     */
+    uint32_t batch_count;   /* events; default 1: no waiting for more; at most 4096 */
+    uint32_t batch_wait_us; /* with a batch_count; default 50, at most 1,000,000 */
+
     /* Completion mode (<rdy/completion.h>), whose memory is taken at its first use. */
     bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
     uint32_t buffers_count;  /* of the pool; a power of two up to 32768; default 128 */

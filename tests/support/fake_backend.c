@@ -68,8 +68,8 @@ static int fake_open(struct rdy_backend **out, const struct rdy_backend_opts *op
 {
     struct fake *fake = opening;
 
-    (void)opts;
     rdy_assert(fake && !fake->is_open);
+    fake->opened_with = *opts;
     (void)snprintf(why, why_len, "a test asked for it");
     if (fake->open_error != 0)
         return fake->open_error;

@@ -91,6 +91,7 @@ struct fake {
     int open_error;
     void (*on_wait)(void *arg); /* called at the start of each wait, or look; may be NULL */
     void *on_wait_arg;
+    struct rdy_backend_opts opened_with;
 
     /* What the test reads. */
     uint32_t arms; /* that were accepted */

@@ -33,9 +33,30 @@ static void options_out_of_range_are_refused(void **state)
     assert_int_equal(open_with(script, (struct rdy_driver_opts){.cq_entries = 65537}), -EINVAL);
     assert_int_equal(open_with(script, (struct rdy_driver_opts){.entries_max = (1u << 25) + 1}),
                      -EINVAL);
+    assert_int_equal(open_with(script, (struct rdy_driver_opts){.batch_count = 4097}), -EINVAL);
+    assert_int_equal(open_with(script, (struct rdy_driver_opts){.batch_wait_us = 1000001}),
+                     -EINVAL);
     memset(&unknown.backend, 0x7f, sizeof(unknown.backend));
     assert_int_equal(open_with(script, unknown), -EINVAL);
     check(!script->fake.is_open);
+}
+
+static void a_batch_is_the_backend_s_to_wait_for(void **state)
+{
+    struct script *script = *state;
+    const struct rdy_backend_opts *opened = &script->fake.opened_with;
+
+    assert_int_equal(open_with(script, (struct rdy_driver_opts){0}), 0);
+    assert_int_equal(opened->batch_count, 1);
+    assert_int_equal(opened->batch_wait_us, 50);
+    assert_int_equal(open_with(script, (struct rdy_driver_opts){.batch_count = 32}), 0);
+    assert_int_equal(opened->batch_count, 32);
+    assert_int_equal(opened->batch_wait_us, 50);
+    assert_int_equal(
+        open_with(script, (struct rdy_driver_opts){.batch_count = 4096, .batch_wait_us = 1000000}),
+        0);
+    assert_int_equal(opened->batch_count, 4096);
+    assert_int_equal(opened->batch_wait_us, 1000000);
 }
 
 static void open_that_the_backend_refuses_keeps_nothing(void **state)
@@ -462,6 +483,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SCRIPT_TEST(options_out_of_range_are_refused),
+        SCRIPT_TEST(a_batch_is_the_backend_s_to_wait_for),
         SCRIPT_TEST(open_that_the_backend_refuses_keeps_nothing),
         SCRIPT_TEST(entries_beyond_the_limit_are_refused),
         SCRIPT_TEST(closing_nothing_does_nothing),

@@ -77,7 +77,9 @@ static void durations_take_a_unit_and_a_fraction(void **state)
     assert_int_equal(duration_ns, 1);
     assert_int_equal(parse_duration("1.", &duration_ns), -EINVAL);
     assert_int_equal(parse_duration(".5", &duration_ns), -EINVAL);
-    assert_int_equal(parse_duration("1us", &duration_ns), -EINVAL);
+    assert_int_equal(parse_duration("50.5us", &duration_ns), 0);
+    assert_int_equal(duration_ns, 50500);
+    assert_int_equal(parse_duration("1ns", &duration_ns), -EINVAL);
 }
 
 int main(void)

@@ -231,12 +231,18 @@ static int connection_start_connect(struct load_connection *connection)
 {
     struct load *load = connection->load;
 
+    struct rdy_connect_opts opts = {
+        .size = sizeof(opts),
+        .is_completing = load_is_completing(load),
+    };
+
     connection->phase = PHASE_CONNECTING;
     if (load->is_spread)
-        return load_source_start_connect(load, connection->index, &connection->stream);
-    return rdy_stream_start_connect(&connection->stream, load->runtime,
-                                    (const struct sockaddr *)&load->endpoint.addr,
-                                    load->endpoint.addr_len);
+        return load_source_start_connect(load, connection->index, opts.is_completing,
+                                         &connection->stream);
+    return rdy_stream_start_connect_with(&connection->stream, load->runtime,
+                                         (const struct sockaddr *)&load->endpoint.addr,
+                                         load->endpoint.addr_len, &opts);
 }
 
 /* 0 when connected, RDY_PENDING, or -errno with the run's connect_rc set. */
@@ -253,8 +259,6 @@ static int connection_connect(struct load_connection *connection, struct rdy_tas
         return RDY_PENDING;
     if (rc < 0 && load->connect_rc == 0)
         load->connect_rc = rc;
-    if (rc == 0 && load_is_completing(load))
-        rc = rdy_stream_start_completion(&connection->stream);
     if (rc == 0)
         load->connected++;
     rdy_waker_wake(&load->director);

@@ -26,7 +26,8 @@ bool load_source_is_needed(const struct load *load)
     return ntohl(to.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
-int load_source_start_connect(const struct load *load, uint64_t index, struct rdy_stream *stream)
+int load_source_start_connect(const struct load *load, uint64_t index, bool is_completing,
+                              struct rdy_stream *stream)
 {
     uint32_t host = (uint32_t)(index / SOURCE_CONNECTIONS) % SOURCES_MAX;
     struct sockaddr_in from = {
@@ -37,6 +38,7 @@ int load_source_start_connect(const struct load *load, uint64_t index, struct rd
         .size = sizeof(opts),
         .local = (const struct sockaddr *)&from,
         .local_len = sizeof(from),
+        .is_completing = is_completing,
     };
 
     return rdy_stream_start_connect_with(stream, load->runtime,

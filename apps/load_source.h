@@ -9,6 +9,7 @@
 bool load_source_is_needed(const struct load *load);
 
 /* Connects @stream from the source address of connection @index. 0 or -errno. */
-int load_source_start_connect(const struct load *load, uint64_t index, struct rdy_stream *stream);
+int load_source_start_connect(const struct load *load, uint64_t index, bool is_completing,
+                              struct rdy_stream *stream);
 
 #endif

@@ -40,7 +40,7 @@
 #define RDY_FACT_BUFFER 0x8u
 
 struct rdy_fact {
-    uint64_t token;  /* as given to arm(), recv(), accept() or send() */
+    uint64_t token;  /* as given to arm(), recv(), accept(), send() or connect() */
     uint32_t events; /* RDY_EV_*: what the kernel said; not necessarily the whole state */
     int32_t result;  /* of a watch 0, of an operation its count or descriptor; or -errno: the kernel
                         refused or ended it (then LAST is set; -ECANCELED is the answer to a
@@ -64,7 +64,7 @@ struct rdy_fact {
 enum rdy_token_about {
     RDY_ABOUT_WATCH = 0,
     RDY_ABOUT_RECV,
-    RDY_ABOUT_SEND,
+    RDY_ABOUT_SEND, /* or a connect: a socket has one of them at a time */
     RDY_ABOUT_ACCEPT,
 };
 
@@ -182,6 +182,13 @@ struct rdy_backend_ops {
      * something was left; when wait() leaves is_settled set, those without one went out whole.
      */
     int (*send)(struct rdy_backend *backend, const struct rdy_backend_send *send);
+
+    /*
+     * Connects a nonblocking IPv4 or IPv6 socket; a result of 0 is a connection. @addr stays until
+     * the fact. -EALREADY, -EINPROGRESS, -EAGAIN: it was not waited for, connect(2) can tell.
+     */
+    int (*connect)(struct rdy_backend *backend, int fd, uint64_t token, const struct sockaddr *addr,
+                   socklen_t addr_len);
 
     /* After wait() said that the backend is dead: the facts that can still be had. */
     uint32_t (*salvage)(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max);

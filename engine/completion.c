@@ -36,23 +36,27 @@ int rdy_completion_attach(struct rdy_registration *reg, uint32_t lane_flags)
     return 0;
 }
 
+int rdy_completion_enter(struct rdy_stream *stream)
+{
+    int rc = rdy_completion_attach(&stream->reg, rdy_completion_flags(stream->flags));
+
+    if (rc < 0)
+        return rc;
+    stream->flags |= RDY_SOCKET_COMPLETES;
+    if (rdy_stream_is_native(stream) && (stream->reg.io->flags & RDY_IO_UNWATCHED) == 0)
+        rdy_driver_unwatch(stream->reg.driver, stream->reg.io);
+    return 0;
+}
+
 int rdy_stream_start_completion(struct rdy_stream *stream)
 {
-    int rc;
-
     if (stream->fd < 0)
         return -EBADF;
     if (stream->flags & RDY_SOCKET_COMPLETES)
         return 0;
     if (stream->flags & RDY_SOCKET_CONNECTING)
         return -EINPROGRESS;
-    rc = rdy_completion_attach(&stream->reg, rdy_completion_flags(stream->flags));
-    if (rc < 0)
-        return rc;
-    stream->flags |= RDY_SOCKET_COMPLETES;
-    if (rdy_stream_is_native(stream))
-        rdy_driver_unwatch(stream->reg.driver, stream->reg.io);
-    return 0;
+    return rdy_completion_enter(stream);
 }
 
 /* Before a call: the stream's lane, entering completion mode. 0 or -errno. */
@@ -321,8 +325,11 @@ bool rdy_completion_shut_later(struct rdy_stream *stream)
  */
 int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction)
 {
-    struct rdy_lane *lane = rdy_lane_of(stream->reg.io);
+    struct rdy_lane *lane;
 
+    if (stream->flags & RDY_SOCKET_WILL)
+        return -EINPROGRESS;
+    lane = rdy_lane_of(stream->reg.io);
     if (direction == RDY_DIRECTION_READ)
         return rdy_stream_receives(stream) ? -EBUSY : 0;
     if (!rdy_stream_queues(stream))

@@ -14,6 +14,9 @@ bool rdy_completion_try_native(struct rdy_driver *driver);
 /* Makes the lane of a registration, with RDY_LANE_* flags. 0 or -ENOMEM. */
 int rdy_completion_attach(struct rdy_registration *reg, uint32_t lane_flags);
 
+/* Enters completion mode, of a connected stream that is not in it. 0 or -ENOMEM. */
+int rdy_completion_enter(struct rdy_stream *stream);
+
 /* The flags for a stream with these RDY_SOCKET_* flags. */
 static inline uint32_t rdy_completion_flags(uint32_t socket_flags)
 {
@@ -35,7 +38,8 @@ ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *ta
 /* rdy_stream_shutdown() for writing: true if it was put off until what is unsent has gone out. */
 bool rdy_completion_shut_later(struct rdy_stream *stream);
 
-/* Before another call than those, in completion mode: 0, -EBUSY, or the error of a send. */
+/* Before another call than those, in completion mode: 0, -EBUSY, or the error of a send.
+ * -EINPROGRESS where that mode begins with the connection, before there is one. */
 int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction);
 
 /* True if the stream's bytes go through the ring now. */

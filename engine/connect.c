@@ -13,15 +13,26 @@
 #include <netinet/tcp.h>
 
 #include "engine/address.h"
+#include "engine/completion.h"
 #include "engine/driver.h"
+#include "engine/lane_connect.h"
 #include "engine/runtime.h"
 #include "engine/socket_options.h"
 #include "engine/stream.h"
 #include "engine/sys.h"
 #include "engine/sys_socket.h"
+#include "engine/translate.h"
 
 /* A socket whose wake-ups are never its connection's would hold the thread: then others first. */
 #define TRIES_MAX 8
+
+/* A socket that is prepared, and where it is to go. */
+struct target {
+    int fd;
+    const struct sockaddr *addr;
+    socklen_t addr_len;
+    bool is_completing;
+};
 
 static bool has_inet_options(const struct rdy_connect_opts *opts)
 {
@@ -94,12 +105,54 @@ static int local_bind(int fd, const struct rdy_connect_opts *opts)
     return rc < 0 ? rc : rdy_sys_bind(fd, opts->local, opts->local_len);
 }
 
+/* Connects here and now, or begins to. */
+static int start_by_call(struct rdy_stream *stream, struct rdy_driver *driver,
+                         const struct target *target, uint32_t flags)
+{
+    int rc = rdy_sys_connect(target->fd, target->addr, target->addr_len);
+
+    /* Connect before register: a socket that was never connected polls as hung up. */
+    if (rc < 0 && rc != -EINPROGRESS)
+        return rc;
+    if (rc == -EINPROGRESS)
+        flags |= RDY_SOCKET_CONNECTING | (target->is_completing ? RDY_SOCKET_WILL : 0);
+    else if (target->is_completing)
+        flags |= RDY_SOCKET_COMPLETES;
+    return rdy_stream_register(stream, driver, target->fd, flags);
+}
+
+/* Has the ring connect. */
+static int start_by_ring(struct rdy_stream *stream, struct rdy_driver *driver,
+                         const struct target *target, uint32_t flags)
+{
+    struct rdy_stream made = {.fd = target->fd, .flags = flags};
+    uint32_t interest = RDY_INTEREST_READ | RDY_INTEREST_WRITE | RDY_INTEREST_LATER;
+    int rc;
+
+    made.flags |= RDY_SOCKET_CONNECTING | RDY_SOCKET_WILL;
+    if (flags & (RDY_SOCKET_STATES | RDY_SOCKET_KEYS))
+        interest |= RDY_INTEREST_URGENT;
+    rc = rdy_register_kind(driver, target->fd, interest, RDY_FILE_STREAM, &made.reg);
+    if (rc < 0)
+        return rc;
+    rc = rdy_completion_attach(&made.reg, rdy_completion_flags(flags));
+    if (rc == 0)
+        rc = rdy_connect_begin(rdy_lane_of(made.reg.io), target->addr, target->addr_len);
+    if (rc < 0)
+        (void)rdy_deregister(&made.reg);
+    else
+        *stream = made;
+    return rc;
+}
+
 int rdy_stream_start_connect_with(struct rdy_stream *stream, struct rdy_runtime *runtime,
                                   const struct sockaddr *addr, socklen_t addr_len,
                                   const struct rdy_connect_opts *opts)
 {
+    struct target target = {
+        .addr = addr, .addr_len = addr_len, .is_completing = opts && opts->is_completing};
+    bool is_inet;
     uint32_t flags = 0;
-    int fd;
     int rc;
 
     if (addr_len < sizeof(addr->sa_family))
@@ -107,33 +160,30 @@ int rdy_stream_start_connect_with(struct rdy_stream *stream, struct rdy_runtime 
     rc = opts ? options_check(opts, addr->sa_family) : 0;
     if (rc < 0)
         return rc;
-    fd = rdy_sys_socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return fd;
-    if (addr->sa_family == AF_INET || addr->sa_family == AF_INET6)
-        flags = rdy_stream_prepare_tcp(runtime->driver, fd);
-    if (opts) {
-        rc = connect_prepare(fd, opts);
-        if (rc == 0)
-            rc = local_bind(fd, opts);
-        if (rc < 0)
-            goto close_fd;
-    }
-
-    /* Connect before register: a socket that was never connected polls as hung up. */
-    rc = rdy_sys_connect(fd, addr, addr_len);
-    if (rc == -EINPROGRESS)
-        flags |= RDY_SOCKET_CONNECTING;
-    else if (rc < 0)
+    rc = rdy_sys_socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (rc < 0)
+        return rc;
+    target.fd = rc;
+    is_inet = addr->sa_family == AF_INET || addr->sa_family == AF_INET6;
+    if (is_inet)
+        flags = rdy_stream_prepare_tcp(runtime->driver, target.fd);
+    rc = opts ? connect_prepare(target.fd, opts) : 0;
+    if (rc == 0 && opts)
+        rc = local_bind(target.fd, opts);
+    if (rc < 0)
         goto close_fd;
 
-    rc = rdy_stream_register(stream, runtime->driver, fd, flags);
+    if (target.is_completing && is_inet && !opts->is_fastopen &&
+        rdy_completion_try_native(runtime->driver))
+        rc = start_by_ring(stream, runtime->driver, &target, flags);
+    else
+        rc = start_by_call(stream, runtime->driver, &target, flags);
     if (rc < 0)
         goto close_fd;
     return 0;
 
 close_fd:
-    (void)rdy_sys_close(fd);
+    (void)rdy_sys_close(target.fd);
     return rc;
 }
 
@@ -143,12 +193,23 @@ int rdy_stream_start_connect(struct rdy_stream *stream, struct rdy_runtime *runt
     return rdy_stream_start_connect_with(stream, runtime, addr, addr_len, NULL);
 }
 
+/* The lane of a stream that the ring connects, or did; NULL if the socket itself is to be asked. */
+static const struct rdy_lane *connect_lane(const struct rdy_stream *stream)
+{
+    const struct rdy_scheduled_io *io = stream->reg.io;
+
+    return (stream->flags & RDY_SOCKET_WILL) && (io->flags & RDY_IO_LANE) ? rdy_lane_of(io) : NULL;
+}
+
 /* The error of the socket as -errno, or 0. That of a connection under way is kept. */
 static int socket_error(struct rdy_stream *stream, int *error)
 {
+    const struct rdy_lane *lane = connect_lane(stream);
     int number = (int)(stream->flags >> RDY_SOCKET_ERROR_SHIFT);
     int rc = 0;
 
+    if (number == 0 && lane)
+        number = -lane->send_error; /* the socket has told the ring */
     if (number == 0)
         rc = rdy_sys_getsockopt_int(stream->fd, SOL_SOCKET, SO_ERROR, &number);
     if (rc < 0)
@@ -165,23 +226,44 @@ int rdy_stream_take_error(struct rdy_stream *stream, int *error)
     return stream->fd < 0 ? -EBADF : socket_error(stream, error);
 }
 
-/* The answer of a connection that was under way; -EAGAIN if @event was not about it. */
+static int become_connected(struct rdy_stream *stream)
+{
+    int rc = stream->flags & RDY_SOCKET_WILL ? rdy_completion_enter(stream) : 0;
+
+    if (rc < 0)
+        return rc;
+    if (connect_lane(stream))
+        rdy_connect_end(rdy_lane_of(stream->reg.io));
+    stream->flags &= ~(RDY_SOCKET_CONNECTING | RDY_SOCKET_WILL);
+    return 0;
+}
+
+#define NOT_YET 1
+
+/* The answer of a connection that was under way; NOT_YET if @event was not about it. */
 static int connect_result(struct rdy_stream *stream, struct rdy_event event)
 {
+    const struct rdy_lane *lane = connect_lane(stream);
+    enum rdy_connect_stage stage = lane ? rdy_connect_stage(lane) : RDY_CONNECT_WATCHED;
     struct sockaddr_storage peer;
     socklen_t peer_len = sizeof(peer);
     int error = 0;
-    int rc = socket_error(stream, &error);
+    int rc;
 
     rdy_assert(stream->flags & RDY_SOCKET_CONNECTING);
+    if (stage == RDY_CONNECT_ASKED)
+        return NOT_YET;
+    if (stage == RDY_CONNECT_ENDED && !lane->send_error)
+        return become_connected(stream);
+    rc = socket_error(stream, &error);
     if (rc < 0 || error < 0)
         return rc < 0 ? rc : error;
     rc = rdy_sys_getpeername(stream->fd, (struct sockaddr *)&peer, &peer_len);
     if (rc == 0)
-        stream->flags &= ~RDY_SOCKET_CONNECTING;
+        return become_connected(stream);
     /* With both ways closed there will be no peer: somebody else took the error. */
     if (rc == -ENOTCONN && (rdy_event_ready(event) & RDY_WRITE_CLOSED) == 0)
-        return -EAGAIN;
+        return NOT_YET;
     return rc;
 }
 
@@ -199,7 +281,7 @@ int rdy_stream_advance_connect(struct rdy_stream *stream, struct rdy_task *task)
         if (rc != 0)
             return rc;
         rc = connect_result(stream, event);
-        if (rc != -EAGAIN)
+        if (rc != NOT_YET)
             return rc;
         rdy_clear_readiness(&stream->reg, event);
     }

@@ -3,7 +3,7 @@
  * The table of lanes, and what the driver calls: before a wait, after it, for each fact of an
  * operation, and when an entry leaves.
  */
-#include "engine/lane.h"
+#include "engine/lane_connect.h"
 
 #include <stdlib.h>
 
@@ -64,6 +64,7 @@ int rdy_completion_open(struct rdy_driver *driver)
 
 static void lane_clear(struct rdy_completion *completion, struct rdy_lane *lane)
 {
+    rdy_connect_end(lane);
     if (lane->flags & RDY_LANE_LISTENER)
         rdy_accept_drop(lane);
     else
@@ -213,12 +214,15 @@ int rdy_completion_take(struct rdy_completion *completion, struct rdy_scheduled_
         return refuse(completion, fact);
     lane = rdy_lane_of(io);
     if (about == RDY_ABOUT_SEND)
-        is_active = lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_WAITING;
+        is_active = lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_WAITING ||
+                    lane->send == RDY_SEND_CONNECTING;
     else
         is_active = (lane->recv == RDY_RECV_ACTIVE || lane->recv == RDY_RECV_CANCELLING) &&
                     (about == RDY_ABOUT_ACCEPT) == !!(lane->flags & RDY_LANE_LISTENER);
     if (rdy_unlikely(!is_active))
         return refuse(completion, fact);
+    if (lane->send == RDY_SEND_CONNECTING)
+        return rdy_connect_take(lane, fact);
     if (about == RDY_ABOUT_SEND)
         return rdy_send_take(completion, lane, fact);
     if (about == RDY_ABOUT_ACCEPT)
@@ -241,7 +245,7 @@ bool rdy_lane_stop(struct rdy_scheduled_io *io)
     bool has_room = true;
 
     rdy_recv_stop(lane, lane->flags & RDY_LANE_LISTENER ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV);
-    if (lane->send == RDY_SEND_WAITING &&
+    if ((lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING) &&
         backend->ops->disarm(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND)) ==
             -EBUSY)
         has_room = false;
@@ -258,7 +262,7 @@ void rdy_lane_release(struct rdy_scheduled_io *io)
     lane->flags |= RDY_LANE_LEAVING;
     if (lane->flags & RDY_LANE_LISTENER)
         rdy_accept_drop(lane);
-    else
+    else if ((lane->flags & RDY_LANE_CONNECTS) == 0)
         rdy_recv_drop(completion, lane);
     /* No room for a cancel now: again in the next turn. */
     if (!rdy_lane_stop(io))
@@ -307,6 +311,10 @@ void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
     bool was_sending = lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_WAITING;
     bool is_intact = !was_sending || may_resend(lane, error);
 
+    if (lane->flags & RDY_LANE_CONNECTS) {
+        rdy_connect_survive(lane);
+        return;
+    }
     if (lane->recv != RDY_RECV_ENDED)
         lane->recv = RDY_RECV_IDLE;
     /* A stream with a hole must not go on; a listener's error is told once and forgotten. */

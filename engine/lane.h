@@ -14,6 +14,7 @@
  *
  *   recv, accept   IDLE -> ACTIVE -> IDLE (starved, paused, broken off) or ENDED (end, error)
  *   send           IDLE -> QUEUED -> TRYING -> IDLE, or TRYING -> UNFINISHED -> WAITING -> IDLE
+ *   connect        QUEUED -> CONNECTING -> IDLE: connected, failed, or left to connect(2)
  *
  * A try is made in the turn after the hand-over, for all that came by then, and says nothing if all
  * went out; a full socket makes it a WAITING one, from copies, so that a peer that does not read
@@ -42,6 +43,7 @@ enum rdy_send_state {
     RDY_SEND_TRYING,     /* with the backend, and on the list `trying`: silent success */
     RDY_SEND_UNFINISHED, /* still on that list, though its fact has come */
     RDY_SEND_WAITING,    /* with the backend: a fact will come */
+    RDY_SEND_CONNECTING, /* the same, and nothing can be sent before */
 };
 
 #define RDY_LANE_WRITER   0x1u /* somebody waits for room, or for the queue's end */
@@ -51,8 +53,10 @@ enum rdy_send_state {
 #define RDY_LANE_PATIENT  0x10u /* a receive may wait for an event before it tries */
 #define RDY_LANE_SHUTTING 0x20u /* for writing, when all that is unsent has gone out */
 #define RDY_LANE_SLOW     0x40u /* met a full socket; what is unsent since then is copies only */
+#define RDY_LANE_CONNECTS 0x80u /* has a target, and no connection yet */
 
 struct rdy_accepted;
+struct rdy_target;
 
 struct rdy_lane {
     struct rdy_scheduled_io *io; /* NULL: the slot has no lane */
@@ -60,6 +64,7 @@ struct rdy_lane {
     union {
         struct rdy_piece_queue received;
         struct rdy_accepted *accepted; /* of a listener */
+        struct rdy_target *target;     /* with RDY_LANE_CONNECTS: where to */
     };
     struct rdy_piece_queue unsent; /* the first `sending` of them are with the backend */
     uint32_t unsent_bytes;

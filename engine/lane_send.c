@@ -6,7 +6,7 @@
  * At most one operation of a socket is under way, because two may change places once the first had
  * to wait. Pieces stay in the queue until they have gone out, so a failed try loses nothing.
  */
-#include "engine/lane.h"
+#include "engine/lane_connect.h"
 
 static void make_dirty(struct rdy_completion *completion, struct rdy_lane *lane)
 {
@@ -183,10 +183,18 @@ void rdy_send_try_all(struct rdy_completion *completion)
     if (!completion->trying.first)
         completion->messages_used = 0;
     while ((lane = rdy_lane_list_pop(&dirty))) {
-        rdy_assert(lane->send == RDY_SEND_QUEUED && lane->unsent.first);
-        if (try_one(completion, lane) == 0)
-            rdy_lane_list_push(&completion->trying, lane);
-        else /* no room now: in the next turn */
+        bool has_room;
+
+        rdy_assert(lane->send == RDY_SEND_QUEUED);
+        if (rdy_unlikely(lane->flags & RDY_LANE_CONNECTS)) {
+            has_room = rdy_connect_try(completion, lane);
+        } else {
+            rdy_assert(lane->unsent.first);
+            has_room = try_one(completion, lane) == 0;
+            if (rdy_likely(has_room))
+                rdy_lane_list_push(&completion->trying, lane);
+        }
+        if (!has_room) /* now: in the next turn */
             rdy_lane_list_push(&completion->dirty, lane);
     }
 }

@@ -125,6 +125,8 @@ int rdy_stream_shutdown(struct rdy_stream *stream, int how)
 
     if (stream->fd < 0)
         return -EBADF;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_WILL))
+        return -EINPROGRESS; /* a ring would connect anew */
     if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) &&
         (how == SHUT_WR || how == SHUT_RDWR) && rdy_completion_shut_later(stream)) {
         if (how == SHUT_WR)

@@ -17,6 +17,8 @@
 #define RDY_SOCKET_CONNECTING 0x4u
 #define RDY_SOCKET_COMPLETES  0x20u /* has a lane: completion mode */
 #define RDY_SOCKET_MARKED     0x40u /* has had urgent data: no short read proves anything */
+#define RDY_SOCKET_WILL       0x80u /* complete, from the moment it is connected */
+#define RDY_SOCKET_LANED      (RDY_SOCKET_COMPLETES | RDY_SOCKET_WILL)
 /* Above these the errno of a connection that failed: the kernel tells it once only. */
 #define RDY_SOCKET_ERROR_SHIFT 16
 

@@ -166,6 +166,8 @@ int rdy_stream_poll_closed(struct rdy_stream *stream, struct rdy_task *task,
         return -EBADF;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_WILL))
+        return rdy_task_pay_error(task, -EINPROGRESS);
     /* A ring tells of the end when all before it was received, and of nothing while nobody does. */
     if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) && rdy_stream_is_native(stream)) {
         if (wait->io)

@@ -55,12 +55,12 @@ int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task, enum rdy_d
 
 /*
  * An event that lets @direction be tried, with PRIORITY as well if it stands; else RDY_PENDING.
- * -EBUSY where a ring receives and sends by itself.
+ * -EBUSY where a ring receives and sends by itself, -EINPROGRESS before it is to.
  */
 RDY_STREAM_INLINE int rdy_stream_wait(struct rdy_stream *stream, struct rdy_task *task,
                                       enum rdy_direction direction, struct rdy_event *event)
 {
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES)) {
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_LANED)) {
         int rc = rdy_completion_gate(stream, direction);
 
         if (rc < 0)
@@ -76,7 +76,7 @@ RDY_STREAM_INLINE int rdy_stream_wait(struct rdy_stream *stream, struct rdy_task
 RDY_STREAM_INLINE int rdy_stream_look(struct rdy_stream *stream, enum rdy_direction direction,
                                       struct rdy_event *event)
 {
-    if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES)) {
+    if (rdy_unlikely(stream->flags & RDY_SOCKET_LANED)) {
         int rc = rdy_completion_gate(stream, direction);
 
         if (rc < 0)

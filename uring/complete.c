@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Operations that complete in the ring: multishot recv and accept, and sends.
+ * Operations that complete in the ring: multishot recv and accept, sends, and connects.
  *
  * Received data lands in one ring of provided buffers that all sockets share. A recv waits for an
  * event before it tries (POLL_FIRST), unless data is known to be there: a try for nothing costs as
@@ -123,6 +123,20 @@ int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *s
     if (!send->may_wait)
         sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
     sqe->user_data = send->token;
+    return 0;
+}
+
+/* The kernel copies the address when it is told. */
+int rdy_uring_connect(struct rdy_backend *backend, int fd, uint64_t token,
+                      const struct sockaddr *addr, socklen_t addr_len)
+{
+    struct io_uring_sqe *sqe = rdy_ring_sqe(&uring_of(backend)->ring);
+
+    rdy_assert(rdy_token_about(token) == RDY_ABOUT_SEND);
+    if (!sqe)
+        return -EBUSY;
+    io_uring_prep_connect(sqe, fd, addr, addr_len);
+    sqe->user_data = token;
     return 0;
 }
 

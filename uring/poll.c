@@ -353,6 +353,7 @@ static const struct rdy_backend_ops uring_ops = {
     .recv = rdy_uring_recv,
     .accept = rdy_uring_accept,
     .send = rdy_uring_send,
+    .connect = rdy_uring_connect,
     .salvage = uring_salvage,
 };
 

@@ -45,6 +45,8 @@ void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer);
 int rdy_uring_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
 int rdy_uring_accept(struct rdy_backend *backend, int fd, uint64_t token);
 int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *send);
+int rdy_uring_connect(struct rdy_backend *backend, int fd, uint64_t token,
+                      const struct sockaddr *addr, socklen_t addr_len);
 
 /* Shows refilled buffers to the kernel. */
 void rdy_uring_show_refills(struct uring *uring);

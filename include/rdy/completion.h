@@ -9,14 +9,14 @@
  * is written once; rdy_completion_is_native() tells which it is.
  *
  * A stream is in completion mode from the first of these calls on, or from the start where its
- * listener was opened with is_completing. One task receives and one sends on a stream at a time. A
- * call given up at RDY_PENDING has lost nothing. rdy_stream_poll_read() and poll_write() go on
- * working, with a copy more. The vectored calls, peeks, tries and waits of <rdy/stream_io.h> and
- * the descriptors of <rdy/unix.h> answer -EBUSY where the kernel does the operations, because their
- * bytes would not keep their place; <rdy/copy.h> copies what it would splice. So it is also with
- * calls that were RDY_PENDING when the stream entered completion mode: their tasks are woken, and
- * reads and writes go on in the new way, while the others, rdy_stream_poll_closed() among them, now
- * answer -EBUSY. The runtime's thread throughout.
+ * listener was opened, or its connection begun, with is_completing. One task receives and one sends
+ * on a stream at a time. A call given up at RDY_PENDING has lost nothing. rdy_stream_poll_read()
+ * and poll_write() go on working, with a copy more. The vectored calls, peeks, tries and waits of
+ * <rdy/stream_io.h> and the descriptors of <rdy/unix.h> answer -EBUSY where the kernel does the
+ * operations, because their bytes would not keep their place; <rdy/copy.h> copies what it would
+ * splice. So it is also with calls that were RDY_PENDING when the stream entered completion mode:
+ * their tasks are woken, and reads and writes go on in the new way, while the others,
+ * rdy_stream_poll_closed() among them, now answer -EBUSY. The runtime's thread throughout.
  *
  * Received data waits in the stream until it is asked for: at most recv_queue_max buffers of it,
  * then the stream is read no further. Each answer pays one operation from the task's budget.
@@ -92,6 +92,7 @@ struct rdy_completion_stats {
     uint64_t sends_unfinished; /* those that met a full socket */
     uint64_t send_bytes;
     uint64_t accepts;       /* connections that came by themselves */
+    uint64_t connects;      /* connect operations begun */
     uint64_t copies;        /* buffers copied so that the pool had them back */
     uint64_t buffers_total; /* gauge: of the pool */
     uint64_t buffers_free;  /* gauge: ready to be filled */

@@ -71,7 +71,7 @@ RDY_API RDY_NODISCARD int rdy_stream_take_error(struct rdy_stream *stream, int *
 
 /*
  * How to connect. Set size to sizeof(struct rdy_connect_opts), the rest to zero for defaults. A
- * Unix socket takes @local and the buffers only.
+ * Unix socket takes @local, the buffers and is_completing only.
  */
 struct rdy_connect_opts {
     uint32_t size;
@@ -92,6 +92,7 @@ struct rdy_connect_opts {
     bool is_fastopen;             /* send the first data with the SYN: see below */
     bool is_fastopen_cookieless;  /* also where the server has not given us a cookie before; for
                                       networks that one trusts. With is_fastopen only */
+    bool is_completing;           /* in completion mode from the start: see below */
 };
 
 /**
@@ -104,6 +105,11 @@ struct rdy_connect_opts {
  * stream is connected at once, writable, without a peer address, and the first write sends the SYN
  * with its data. So write before you wait for the peer to say something, and expect a refusal from
  * the read or write after it. The data may arrive twice if the SYN does: send what bears that.
+ *
+ * With is_completing the stream is in completion mode (<rdy/completion.h>) from the moment it is
+ * connected, as an accepted one is from the start, and where a ring runs the operations it connects
+ * too (IPv4 and IPv6, without is_fastopen): then errors that connect(2) has at once are told by
+ * rdy_stream_poll_connect(). Before that has answered 0, other calls say -EINPROGRESS.
  *
  * Return: 0 (connected or in progress), or -errno with nothing kept: as connect(2) at once;
  *         -EINVAL (options that do not fit each other or the family), -EAFNOSUPPORT (@local of

@@ -332,6 +332,107 @@ static void reset_that_the_ring_was_told_of_is_not_forgotten(void **state)
     in_a_child(reset_before_the_end, EPERM);
 }
 
+struct calling {
+    struct rdy_runtime *runtime;
+    struct rdy_stream stream;
+    int listener;
+    int filler; /* of the listener's queue */
+    int result;
+};
+
+/* Begins a connection to a listener without room for it: until room is made, nothing answers. */
+static void calling_open(struct calling *calling)
+{
+    struct rdy_runtime_opts opts = {.size = sizeof(opts), .driver.size = sizeof(opts.driver)};
+    struct rdy_connect_opts how = {.size = sizeof(how), .is_completing = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_len = sizeof(addr);
+
+    *calling = (struct calling){.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    child_check(bind(calling->listener, (struct sockaddr *)&addr, addr_len) == 0);
+    child_check(listen(calling->listener, 0) == 0);
+    child_check(getsockname(calling->listener, (struct sockaddr *)&addr, &addr_len) == 0);
+    calling->filler = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    child_check(connect(calling->filler, (struct sockaddr *)&addr, addr_len) == 0);
+    child_check(rdy_runtime_open(&calling->runtime, &opts) == 0);
+    child_check(rdy_stream_start_connect_with(&calling->stream, calling->runtime,
+                                              (struct sockaddr *)&addr, addr_len, &how) == 0);
+    child_check(rdy_completion_is_native(calling->runtime));
+}
+
+static int poll_calls(struct rdy_task *task, void *self)
+{
+    struct calling *calling = *(struct calling **)self;
+
+    calling->result = rdy_stream_poll_connect(&calling->stream, task);
+    return calling->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static int poll_says(struct rdy_task *task, void *self)
+{
+    struct calling *calling = *(struct calling **)self;
+
+    child_check(rdy_stream_poll_write(&calling->stream, task, "through", 7) == 7);
+    return 0;
+}
+
+static void calling_task(struct calling *calling, rdy_poll_fn *poll)
+{
+    struct rdy_task_spec spec = {.poll = poll, .self_size = sizeof(struct calling *)};
+    void *self;
+
+    child_check(rdy_spawn(calling->runtime, &spec, &self, NULL) == 0);
+    *(struct calling **)self = calling;
+    child_check(rdy_runtime_run(calling->runtime) == 0);
+}
+
+/* The connection is made by whoever is asked after the ring. */
+static void calling_ends(struct calling *calling)
+{
+    char heard[8];
+    int peer;
+
+    child_check(close(accept4(calling->listener, NULL, NULL, SOCK_CLOEXEC)) == 0);
+    calling_task(calling, poll_calls);
+    child_check(calling->result == 0);
+    child_check(!rdy_completion_is_native(calling->runtime));
+    peer = accept4(calling->listener, NULL, NULL, SOCK_CLOEXEC);
+    child_check(peer >= 0);
+    calling_task(calling, poll_says);
+    child_check(recv(peer, heard, sizeof(heard), 0) == 7);
+    rdy_stream_close(&calling->stream);
+    rdy_runtime_close(calling->runtime);
+    child_check(recv(peer, heard, sizeof(heard), 0) == 0);
+}
+
+static void connect_before_it_was_submitted(int error)
+{
+    struct calling calling;
+
+    calling_open(&calling);
+    forbid(error, false);
+    calling_ends(&calling);
+}
+
+static void connect_under_way(int error)
+{
+    struct calling calling;
+
+    calling_open(&calling);
+    child_check(rdy_driver_turn(rdy_runtime_driver(calling.runtime), 0) >= 0);
+    forbid(error, false);
+    child_check(rdy_driver_turn(rdy_runtime_driver(calling.runtime), 0) >= 0);
+    calling_ends(&calling);
+}
+
+static void connection_under_way_is_made_over_epoll(void **state)
+{
+    (void)state;
+    in_a_child(connect_before_it_was_submitted, EPERM);
+    in_a_child(connect_under_way, EPERM);
+    in_a_child(connect_under_way, ENOSYS);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -340,6 +441,7 @@ int main(void)
         cmocka_unit_test(plain_read_takes_first_what_the_ring_had_received),
         cmocka_unit_test(plain_write_stays_behind_what_the_ring_did_not_send),
         cmocka_unit_test(reset_that_the_ring_was_told_of_is_not_forgotten),
+        cmocka_unit_test(connection_under_way_is_made_over_epoll),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

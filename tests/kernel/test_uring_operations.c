@@ -6,6 +6,7 @@
 #include "tests/kernel/helpers.h"
 
 #include <fcntl.h>
+#include <sys/un.h>
 
 #include "engine/backend.h"
 #include "uring/uring.h"
@@ -244,6 +245,185 @@ static void accept_gives_nonblocking_descriptors_again_and_again(void **state)
     desk_close(&desk);
 }
 
+/* --- connecting --- */
+
+static int connect_by(struct desk *desk, int fd, const struct sockaddr *addr, socklen_t addr_len)
+{
+    return desk->backend->ops->connect(desk->backend, fd, SEND_TOKEN, addr, addr_len);
+}
+
+static int inet_socket(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* The address is the caller's again once the kernel was told. */
+static void connect_tells_once_that_it_is_made_or_refused(void **state)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    uint16_t port = 0;
+    int listener = listener_new(&port);
+    struct rdy_fact facts[8];
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk, AF_INET);
+    for (int i = 0; i < 2; i++) {
+        int fd = inet_socket();
+
+        if (i == 1)
+            assert_int_equal(close(listener), 0);
+        addr.sin_port = htons(port);
+        assert_int_equal(connect_by(&desk, fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+        assert_int_equal(await_last(&desk, facts, 8), 1);
+        assert_int_equal(facts[0].token, SEND_TOKEN);
+        assert_int_equal(facts[0].result, i == 0 ? 0 : -ECONNREFUSED);
+        assert_int_equal(close(fd), 0);
+    }
+    desk_close(&desk);
+}
+
+/* Why the engine calls connect(2) after an answer that is none. */
+static void connect_ends_too_early_at_a_wake_up_with_another_reason(void **state)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    uint16_t port = 0;
+    int listener = listener_new(&port);
+    struct rdy_fact facts[8];
+    struct desk desk;
+    int filler;
+    int bytes = 65536;
+    int fd = inet_socket();
+
+    (void)state;
+    assert_int_equal(listen(listener, 0), 0);
+    filler = dial(port);
+    desk_open(&desk, AF_INET);
+    addr.sin_port = htons(port);
+    assert_int_equal(connect_by(&desk, fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+    assert_int_equal(await_last(&desk, facts, 8), 1);
+    assert_int_equal(facts[0].result, -EALREADY);
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), -1);
+    assert_int_equal(errno, EALREADY);
+    (void)close(fd);
+    (void)close(filler);
+    (void)close(listener);
+    desk_close(&desk);
+}
+
+/* Asked to stop, it says so, and the socket can be closed. */
+static void connect_that_is_not_answered_can_be_cancelled(void **state)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    uint16_t port = 0;
+    int listener = listener_new(&port);
+    struct rdy_fact facts[8];
+    struct desk desk;
+    int filler;
+    int fd = inet_socket();
+
+    (void)state;
+    assert_int_equal(listen(listener, 0), 0);
+    filler = dial(port);
+    desk_open(&desk, AF_INET);
+    addr.sin_port = htons(port);
+    assert_int_equal(connect_by(&desk, fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 0);
+    assert_int_equal(desk.backend->ops->disarm(desk.backend, fd, SEND_TOKEN), 0);
+    assert_int_equal(await_last(&desk, facts, 8), 1);
+    assert_int_equal(facts[0].result, -ECANCELED);
+    (void)close(fd);
+    (void)close(filler);
+    (void)close(listener);
+    desk_close(&desk);
+}
+
+/* --- what the engine leaves to system calls --- */
+
+/* A ring without the backend's restrictions. */
+static void bare_ring(struct io_uring *ring)
+{
+    struct io_uring_params params = {.flags =
+                                         IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+
+    assert_int_equal(io_uring_queue_init_params(8, ring, &params), 0);
+}
+
+static int result_of(struct io_uring *ring)
+{
+    struct io_uring_cqe *cqe = NULL;
+    int result;
+
+    assert_int_equal(io_uring_wait_cqe(ring, &cqe), 0);
+    result = cqe->res;
+    io_uring_cqe_seen(ring, cqe);
+    return result;
+}
+
+/*
+ * A shutdown is given to a worker thread whatever the file: where an operation that is carried out
+ * in place (a NOP) has completed when the submitting call returns, it has not.
+ */
+static void shutdown_is_punted_and_not_carried_out_in_place(void **state)
+{
+    struct io_uring ring;
+    int fds[2];
+    char byte;
+
+    (void)state;
+    bare_ring(&ring);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    io_uring_prep_nop(io_uring_get_sqe(&ring));
+    assert_int_equal(io_uring_submit(&ring), 1);
+    assert_int_equal(io_uring_cq_ready(&ring), 1);
+    assert_int_equal(result_of(&ring), 0);
+
+    io_uring_prep_shutdown(io_uring_get_sqe(&ring), fds[0], SHUT_WR);
+    assert_int_equal(io_uring_submit(&ring), 1);
+    assert_int_equal(io_uring_cq_ready(&ring), 0);
+    assert_int_equal(result_of(&ring), 0);
+    assert_int_equal(recv(fds[1], &byte, 1, MSG_DONTWAIT), 0);
+    io_uring_queue_exit(&ring);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
+/* Where connect(2) says EAGAIN at once, the ring tries again and again before it says so. */
+static void full_unix_listener_is_not_told_in_place(void **state)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    struct io_uring ring;
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fds[2];
+
+    (void)state;
+    bare_ring(&ring);
+    (void)snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "rdy-kernel-%d", (int)getpid());
+    assert_int_equal(bind(listener, (struct sockaddr *)&name, sizeof(name)), 0);
+    assert_int_equal(listen(listener, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        assert_true(fds[i] >= 0);
+    }
+    assert_int_equal(connect(fds[0], (struct sockaddr *)&name, sizeof(name)), 0);
+    assert_int_equal(connect(fds[1], (struct sockaddr *)&name, sizeof(name)), -1);
+    assert_int_equal(errno, EAGAIN);
+
+    io_uring_prep_connect(io_uring_get_sqe(&ring), fds[1], (struct sockaddr *)&name, sizeof(name));
+    assert_int_equal(io_uring_submit(&ring), 1);
+    assert_int_equal(io_uring_cq_ready(&ring), 0);
+    assert_int_equal(result_of(&ring), -EAGAIN);
+    io_uring_queue_exit(&ring);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    (void)close(listener);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -254,6 +434,11 @@ int main(void)
         cmocka_unit_test(send_that_does_not_fit_tells_in_the_same_wait_how_much_went),
         cmocka_unit_test(send_to_a_full_socket_says_eagain_in_the_same_wait),
         cmocka_unit_test(accept_gives_nonblocking_descriptors_again_and_again),
+        cmocka_unit_test(connect_tells_once_that_it_is_made_or_refused),
+        cmocka_unit_test(connect_ends_too_early_at_a_wake_up_with_another_reason),
+        cmocka_unit_test(connect_that_is_not_answered_can_be_cancelled),
+        cmocka_unit_test(shutdown_is_punted_and_not_carried_out_in_place),
+        cmocka_unit_test(full_unix_listener_is_not_told_in_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,10 @@ struct fake_op {
     bool is_cancelled;
     bool is_over;
     const struct msghdr *unread; /* of a send: the caller's, until it is submitted */
-    struct msghdr message;       /* what is left of it */
+    const struct sockaddr *addr; /* of a connect: the caller's, until it ends */
+    socklen_t addr_len;
+    bool is_begun;
+    struct msghdr message; /* what is left of it */
     struct iovec pieces[16];
     size_t sent;
 };
@@ -69,6 +72,7 @@ struct fake_ops {
     bool is_doubling;    /* the last fact of a cancelled operation comes twice */
     bool is_withholding; /* facts of operations wait for fake_let_go() */
     bool is_deaf;        /* operations make no progress at all */
+    int connect_result;  /* connects end with it, when they have begun; 0: as the socket says */
 };
 
 struct fake {

@@ -6,6 +6,7 @@
  */
 #include "tests/support/fake_backend.h"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -85,6 +86,14 @@ static int ops_send(struct rdy_backend *backend, const struct rdy_backend_send *
     return op_add(fake_of(backend), op);
 }
 
+static int ops_connect(struct rdy_backend *backend, int fd, uint64_t token,
+                       const struct sockaddr *addr, socklen_t addr_len)
+{
+    struct fake_op op = {.fd = fd, .token = token, .addr = addr, .addr_len = addr_len};
+
+    return op_add(fake_of(backend), op);
+}
+
 static uint32_t ops_salvage(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max)
 {
     (void)backend;
@@ -100,6 +109,7 @@ void fake_ops_install(struct rdy_backend_ops *ops)
     ops->recv = ops_recv;
     ops->accept = ops_accept;
     ops->send = ops_send;
+    ops->connect = ops_connect;
     ops->salvage = ops_salvage;
 }
 
@@ -235,6 +245,31 @@ static void send_step(struct fake *fake, struct fake_op *op)
     op->is_over = true;
 }
 
+/* The address is read late, and each time, so that a sanitizer sees it freed too early. */
+static void connect_step(struct fake *fake, struct fake_op *op)
+{
+    struct pollfd poller = {.fd = op->fd, .events = POLLOUT};
+    socklen_t error_size = sizeof(int);
+    int error = 0;
+
+    if (!op->is_begun) {
+        op->is_begun = true;
+        if (connect(op->fd, op->addr, op->addr_len) != 0 && errno != EINPROGRESS) {
+            op_last(fake, op, -errno);
+            return;
+        }
+    }
+    if (fake->ops_state.connect_result) {
+        op_last(fake, op, fake->ops_state.connect_result);
+        return;
+    }
+    rdy_assert(op->addr->sa_family == AF_INET || op->addr->sa_family == AF_INET6);
+    if (poll(&poller, 1, 0) == 1) {
+        rdy_assert(getsockopt(op->fd, SOL_SOCKET, SO_ERROR, &error, &error_size) == 0);
+        op_last(fake, op, -error);
+    }
+}
+
 static void op_progress(struct fake *fake, struct fake_op *op)
 {
     uint32_t steps_max = fake->ops_state.recv_max ? fake->ops_state.recv_max : 32;
@@ -247,6 +282,10 @@ static void op_progress(struct fake *fake, struct fake_op *op)
     }
     if (fake->ops_state.is_deaf)
         return;
+    if (op->addr) {
+        connect_step(fake, op);
+        return;
+    }
     if (rdy_token_about(op->token) == RDY_ABOUT_SEND) {
         send_submit(op);
         send_step(fake, op);

@@ -249,6 +249,46 @@ int rdy_stream_poll_flush(struct rdy_stream *stream, struct rdy_task *task)
     return rc;
 }
 
+/* The same of a stream in any mode: outside completion mode nothing is kept back. */
+static int poll_sent(struct rdy_stream *stream, struct rdy_task *task)
+{
+    if ((stream->flags & RDY_SOCKET_COMPLETES) == 0)
+        return 0;
+    return poll_room(stream, task, rdy_lane_of(stream->reg.io), 0);
+}
+
+int rdy_stream_poll_shutdown(struct rdy_stream *stream, struct rdy_task *task, int how)
+{
+    int rc = 0;
+
+    if (stream->fd < 0)
+        return -EBADF;
+    if (!rdy_task_may_spend(task))
+        return RDY_PENDING;
+    if (how != SHUT_RD)
+        rc = poll_sent(stream, task);
+    if (rc == RDY_PENDING)
+        return rc;
+    rdy_task_spend(task);
+    return rc < 0 ? rc : rdy_stream_shutdown(stream, how);
+}
+
+int rdy_stream_poll_close(struct rdy_stream *stream, struct rdy_task *task)
+{
+    int rc;
+
+    if (stream->fd < 0)
+        return -EBADF;
+    if (!rdy_task_may_spend(task))
+        return RDY_PENDING;
+    rc = poll_sent(stream, task);
+    if (rc == RDY_PENDING)
+        return rc;
+    rdy_task_spend(task);
+    rdy_stream_close(stream);
+    return rc;
+}
+
 size_t rdy_stream_unsent(const struct rdy_stream *stream)
 {
     if (stream->fd < 0 || (stream->flags & RDY_SOCKET_COMPLETES) == 0)

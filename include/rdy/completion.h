@@ -60,8 +60,9 @@ RDY_API RDY_NODISCARD int rdy_stream_poll_send(struct rdy_stream *stream, struct
  * rdy_stream_poll_flush() - wait until the kernel has all that was handed over
  *
  * To be called before rdy_stream_close() by who wants the last bytes to arrive: what the kernel has
- * not taken by then is dropped. rdy_stream_shutdown() for writing needs none, it takes its place
- * behind what was handed over or written before; from then on sends and writes answer -EPIPE.
+ * not taken by then is dropped; rdy_stream_poll_close() does both. rdy_stream_shutdown() for
+ * writing needs none, it takes its place behind what was handed over or written before; from then
+ * on sends and writes answer -EPIPE.
  *
  * Return: 0, RDY_PENDING, or the -errno of a send.
  */

@@ -138,8 +138,33 @@ RDY_API RDY_NODISCARD ssize_t rdy_stream_poll_write(struct rdy_stream *stream,
                                                     struct rdy_task *task, const void *data,
                                                     size_t data_len);
 
-/* shutdown(2): SHUT_RD, SHUT_WR, SHUT_RDWR. Again, or after a reset, it is still 0. */
+/* shutdown(2): SHUT_RD, SHUT_WR, SHUT_RDWR. Again, or after a reset, it is still 0; -EINPROGRESS
+ * before a stream is connected that is to begin in completion mode. */
 RDY_API int rdy_stream_shutdown(struct rdy_stream *stream, int how);
+
+/**
+ * rdy_stream_poll_shutdown() - shut down when all that was handed over has gone out
+ * @how: SHUT_RD waits for nothing; SHUT_WR and SHUT_RDWR wait as rdy_stream_poll_flush() does
+ *
+ * Outside completion mode nothing is ever kept back, and the answer comes at once. With the answer
+ * 0 the kernel has all the bytes and has been told of their end; rdy_stream_shutdown() promises
+ * the end for later. After an error of sending the stream is not shut down: the peer must not take
+ * a part for the whole.
+ *
+ * Return: 0, RDY_PENDING, the -errno of a send, or as rdy_stream_shutdown().
+ */
+RDY_API RDY_NODISCARD int rdy_stream_poll_shutdown(struct rdy_stream *stream, struct rdy_task *task,
+                                                   int how);
+
+/**
+ * rdy_stream_poll_close() - close when all that was handed over has gone out
+ *
+ * After any answer but RDY_PENDING the stream is closed, also after an error.
+ *
+ * Return: 0, RDY_PENDING, the -errno of a send (what was still unsent is lost), or -EBADF if it is
+ *         closed.
+ */
+RDY_API RDY_NODISCARD int rdy_stream_poll_close(struct rdy_stream *stream, struct rdy_task *task);
 
 /* Deregisters and closes; the stream is {.fd = -1} afterwards, and closing that does nothing. */
 RDY_API void rdy_stream_close(struct rdy_stream *stream);

@@ -260,13 +260,26 @@ static void abort_some(struct server *server)
     server->aborts++;
 }
 
+/* Each of these waits for what is unsent, and may be given up for another of them. */
+static int echo_finish(struct echo *echo, struct rdy_task *task)
+{
+    switch (stress_random(&echo->server->random) % 3) {
+    case 0:
+        return rdy_stream_poll_flush(&echo->stream, task);
+    case 1:
+        return rdy_stream_poll_shutdown(&echo->stream, task, SHUT_WR);
+    default:
+        return rdy_stream_poll_close(&echo->stream, task);
+    }
+}
+
 /* A step: 1 to go on, RDY_PENDING, or 0 when it is over. */
 static int echo_step(struct echo *echo, struct rdy_task *task)
 {
     ssize_t rc;
 
     if (echo->has_ended) {
-        rc = rdy_stream_poll_flush(&echo->stream, task);
+        rc = echo_finish(echo, task);
         must(rc == RDY_PENDING || rc == 0 || echo->is_fickle);
         return rc == RDY_PENDING ? RDY_PENDING : 0;
     }

@@ -226,6 +226,7 @@ static void check_other_calls(struct rig *rig, struct rdy_task *task)
     assert_int_equal(rdy_stream_poll_readable(stream, task), -EINPROGRESS);
     assert_int_equal(rdy_stream_poll_closed(stream, task, &wait), -EINPROGRESS);
     assert_int_equal(rdy_stream_shutdown(stream, SHUT_WR), -EINPROGRESS);
+    assert_int_equal(rdy_stream_poll_shutdown(stream, task, SHUT_WR), -EINPROGRESS);
     assert_int_equal(rdy_stream_unsent(stream), 0);
 }
 

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shutting down and closing behind what was handed over: in completion mode on io_uring, on epoll
+ * and on a fake, and in readiness mode, where the same calls have nothing to wait for.
+ */
+#include "tests/support/rig.h"
+
+#include "engine/driver.h"
+
+static struct fake_ops *ops_of(struct rig *rig)
+{
+    return &rig->fake->ops_state;
+}
+
+static int poll_sends_held(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    while (rig->held_count > 0) {
+        int rc = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
+
+        rig->result = rc;
+        if (rc != 0)
+            return rc == RDY_PENDING ? RDY_PENDING : 0;
+        rig->held_count--;
+        memmove(rig->held, rig->held + 1, rig->held_count * sizeof(rig->held[0]));
+    }
+    return 0;
+}
+
+static int poll_closes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_close(&rig->stream, task);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static int poll_shuts(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_shutdown(&rig->stream, task, SHUT_WR);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static int poll_shuts_reading(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_shutdown(&rig->stream, task, SHUT_RD);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static void hold(struct rig *rig, const void *data, size_t len)
+{
+    rig->held[rig->held_count++] = rig_buf(rig, data, len);
+}
+
+/* More than the socket takes while the peer does not read. */
+static void hand_over_a_load(struct rig *rig)
+{
+    static unsigned char block[16384];
+    int bytes = 4096;
+
+    assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+    for (size_t position = 0; position < 3 * sizeof(block); position += sizeof(block)) {
+        for (size_t i = 0; i < sizeof(block); i++)
+            block[i] = rig_pattern(position + i);
+        hold(rig, block, sizeof(block));
+    }
+    rig_run(rig, poll_sends_held);
+    rig_turn(rig);
+    assert_int_equal(rig->held_count, 0);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+}
+
+/* Hears the load and what is behind it; true if that is the end of the stream. */
+static bool hear_to_the_end(struct rig *rig)
+{
+    ssize_t count = -1;
+
+    rig->have = 0;
+    for (int i = 0; i < 10000 && count != 0; i++) {
+        count = recv(rig->peer, rig->bytes + rig->have, 4096, MSG_DONTWAIT);
+        if (count > 0)
+            rig->have += (size_t)count;
+        rig_turn(rig);
+    }
+    assert_int_equal(rig->have, 3 * 16384);
+    for (size_t i = 0; i < rig->have; i++)
+        assert_int_equal(rig->bytes[i], rig_pattern(i));
+    return count == 0;
+}
+
+static void close_waits_for_what_was_handed_over(void **state)
+{
+    struct rig *rig = *state;
+    int fd;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    fd = rig->stream.fd;
+    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rig->result, RDY_PENDING);
+
+    assert_true(hear_to_the_end(rig));
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(rig->stream.fd, -1);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_int_equal(rig_stats(rig).blocks_live, 0);
+}
+
+static void close_with_nothing_to_send_comes_at_once(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_run(rig, poll_closes);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(rig->stream.fd, -1);
+    rig_turn(rig);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
+    rig_run(rig, poll_closes);
+    assert_int_equal(rig->result, -EBADF);
+}
+
+/* Given up in the middle: the stream is open, sends on, and can be closed by another. */
+static void close_that_was_given_up_has_closed_nothing(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_task_id id;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    id = spawn_test(rig->runtime, poll_closes, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    assert_true(rig->stream.fd >= 0);
+    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
+    assert_true(hear_to_the_end(rig));
+    assert_int_equal(rig->result, 0);
+}
+
+static void close_tells_of_a_send_that_failed_and_closes_all_the_same(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(close(rig->peer), 0);
+    rig->peer = -1;
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
+    assert_int_equal(rig->stream.fd, -1);
+}
+
+static void shutdown_of_the_driver_ends_a_close_that_waits(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_int_equal(rig->result, -ESHUTDOWN);
+    assert_int_equal(rig->stream.fd, -1);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    assert_int_equal(close(rig->peer), 0);
+}
+
+static void shutdown_has_been_done_when_it_answers(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    (void)spawn_test(rig->runtime, poll_shuts, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rig->result, RDY_PENDING);
+    assert_true(hear_to_the_end(rig));
+    assert_int_equal(rig->result, 0);
+
+    /* The other direction is as it was; a second time is harmless. */
+    rig_say(rig, "still", 5);
+    rig_run(rig, rig_poll_recv);
+    assert_int_equal(rig->result, 5);
+    rig_run(rig, poll_shuts);
+    assert_int_equal(rig->result, 0);
+}
+
+/* Nothing is promised for later by a call that was given up: what is written then goes out too. */
+static void shutdown_that_was_given_up_has_shut_nothing(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_task_id id;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    id = spawn_test(rig->runtime, poll_shuts, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    assert_false(hear_to_the_end(rig));
+    hold(rig, "more", 4);
+    rig_run(rig, poll_sends_held);
+    rig_run(rig, poll_shuts);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 4);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 0);
+}
+
+static void shutdown_for_reading_waits_for_nothing(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    rig_run(rig, poll_shuts_reading);
+    assert_int_equal(rig->result, 0);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+    rig_run(rig, rig_poll_recv);
+    assert_int_equal(rig->result, 0);
+}
+
+static void shutdown_after_a_failed_send_tells_and_does_nothing(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    (void)spawn_test(rig->runtime, poll_shuts, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(close(rig->peer), 0);
+    rig->peer = -1;
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
+    assert_true(rig->stream.fd >= 0);
+}
+
+/* --- readiness mode --- */
+
+static int poll_writes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_write(&rig->stream, task, "written", 7);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static void both_work_in_readiness_mode(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    rig_run(rig, poll_writes);
+    rig_run(rig, poll_shuts);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 7);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 0);
+    rig_run(rig, poll_closes);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(rig->stream.fd, -1);
+    assert_int_equal(rig_stats(rig).buffers_total, 0); /* completion mode was not begun for it */
+    rig_run(rig, poll_shuts);
+    assert_int_equal(rig->result, -EBADF);
+}
+
+/* --- what kernels do seldom --- */
+
+static void close_waits_for_a_send_of_which_nothing_is_heard(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    ops_of(rig)->is_deaf = true;
+    hold(rig, "slow", 4);
+    rig_run(rig, poll_sends_held);
+    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rig->result, RDY_PENDING);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
+
+    ops_of(rig)->is_deaf = false;
+    rig_turn(rig);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 4);
+    assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        ON_THREE(close_waits_for_what_was_handed_over),
+        ON_THREE(close_with_nothing_to_send_comes_at_once),
+        ON_THREE(close_that_was_given_up_has_closed_nothing),
+        ON_THREE(close_tells_of_a_send_that_failed_and_closes_all_the_same),
+        ON_REAL(shutdown_of_the_driver_ends_a_close_that_waits),
+        ON_THREE(shutdown_has_been_done_when_it_answers),
+        ON_THREE(shutdown_that_was_given_up_has_shut_nothing),
+        ON_THREE(shutdown_for_reading_waits_for_nothing),
+        ON_THREE(shutdown_after_a_failed_send_tells_and_does_nothing),
+        ON_THREE(both_work_in_readiness_mode),
+        ON_FAKE_ONLY(close_waits_for_a_send_of_which_nothing_is_heard),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -28,6 +28,7 @@ static const char usage[] =
     "  --duration S          seconds, or with a unit: 500ms, 30s, 2m\n"
     "  --depth D             closed loop: messages in flight on a connection "
     "(default 1)\n"
+    "  --requests-per-connection N   closed loop: then another connection takes its place\n"
     "  --rate R              open loop: messages a second over all "
     "connections; latency\n"
     "                        counts from the moment a message was due\n"
@@ -43,13 +44,22 @@ static bool options_fit(const struct command *command, const struct load_options
                         bool is_depth_given)
 {
     uint64_t files_max = system_files_max();
+    uint64_t files = options->connections;
 
+    /* While one is closed the next is opened. */
+    if (options->requests_per_connection > 0)
+        files *= 2;
     if (options->rate > 0 && is_depth_given) {
         complain(command->name, "--depth and --rate exclude each other: --rate sends on time, "
                                 "whatever is in flight; drop one");
         return false;
     }
-    if (options->connections + FILES_RESERVED > files_max) {
+    if (options->rate > 0 && options->requests_per_connection > 0) {
+        complain(command->name, "--requests-per-connection and --rate exclude each other: a new "
+                                "connection is not made on time; drop one");
+        return false;
+    }
+    if (files + FILES_RESERVED > files_max) {
         complain(command->name,
                  "--connections %llu is more than the limit of %llu open files "
                  "allows; use fewer "
@@ -97,6 +107,7 @@ static int load_main(const struct command *command, int argc, char **argv)
         SIZE,
         DURATION,
         DEPTH,
+        PER_CONNECTION,
         RATE,
         BACKEND,
         MODE,
@@ -113,6 +124,8 @@ static int load_main(const struct command *command, int argc, char **argv)
         [DURATION] = {"duration", FLAG_DURATION, &options.duration_ns, 1000000, DURATION_MAX_NS,
                       "1ms to 1440m", true, false},
         [DEPTH] = {"depth", FLAG_COUNT, &options.depth, 1, DEPTH_MAX, "1 to 4096", false, false},
+        [PER_CONNECTION] = {"requests-per-connection", FLAG_COUNT, &options.requests_per_connection,
+                            1, RATE_MAX, "1 to 100M", false, false},
         [RATE] = {"rate", FLAG_COUNT, &options.rate, 1, RATE_MAX, "1 to 100M", false, false},
         [BACKEND] = {"backend", FLAG_BACKEND, &options.backend, 0, 0, NULL, false, false},
         [MODE] = {"mode", FLAG_MODE, &options.mode, 0, 0, NULL, false, false},

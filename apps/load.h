@@ -26,8 +26,9 @@ struct load_options {
     uint64_t connections;
     uint64_t message_size; /* bytes */
     uint64_t duration_ns;
-    uint64_t depth; /* messages in flight on a connection, in the closed loop */
-    uint64_t rate;  /* messages a second over all connections; 0: closed loop */
+    uint64_t depth;                   /* messages in flight on a connection, in the closed loop */
+    uint64_t rate;                    /* messages a second over all connections; 0: closed loop */
+    uint64_t requests_per_connection; /* closed loop: then another takes its place; 0: no end */
     enum rdy_backend_kind backend;
     enum io_mode mode;
     uint64_t spin_us;
@@ -52,6 +53,7 @@ struct load_errors {
 struct load_result {
     struct histogram latency; /* nanoseconds */
     struct load_errors errors;
+    uint64_t renewals;        /* connections begun in the place of others */
     uint64_t requests;        /* replies completed in the measured time */
     uint64_t bytes;           /* received in the measured time */
     uint64_t sends_scheduled; /* open loop: messages that fell due */
@@ -76,6 +78,7 @@ struct load {
     struct rdy_waker director; /* wants to hear of connects, failures and ends */
     uint64_t spawned;
     uint64_t connected;
+    uint64_t opened; /* connections begun, renewals too */
     uint64_t live;
     uint64_t start_ns;
     uint64_t end_ns;

@@ -7,6 +7,9 @@
  * clock does, whether or not replies come. A message's latency counts from the moment it fell due,
  * not from its write, so time that it spends behind a full socket or a slow server counts.
  *
+ * With so many requests a connection, another takes its place when these are answered, under the
+ * same positions.
+ *
  * One task does both directions: a reply must be read while a long message is still being written,
  * or a server that stops reading when we do would wait for us for ever.
  */
@@ -23,7 +26,11 @@ enum phase {
     PHASE_CONNECTING,
     PHASE_WAITING, /* for the others */
     PHASE_SENDING,
+    PHASE_RENEWING, /* connecting in the place of a connection that was used up */
 };
+
+/* The answer of an exchange: the connection has had its requests. */
+#define USED_UP 1
 
 struct load_connection {
     struct rdy_stream stream;
@@ -34,6 +41,7 @@ struct load_connection {
     uint64_t *due_at_ns; /* closed loop: of message k at [k % depth] */
     uint64_t messages_due;
     uint64_t messages_done;
+    uint64_t messages_end; /* of this connection: then another takes its place */
     uint64_t sent;
     uint64_t received;
     enum phase phase;
@@ -79,12 +87,13 @@ static void connection_follow_clock(struct load_connection *connection, uint64_t
     }
 }
 
-/* Closed loop: one more message may go, from now on. */
+/* Closed loop: one more message may go on this connection, from now on. */
 static void connection_credit(struct load_connection *connection, uint64_t now_ns)
 {
     struct load *load = connection->load;
 
-    if (load->is_ended || now_ns >= load->end_ns)
+    if (load->is_ended || now_ns >= load->end_ns ||
+        connection->messages_due == connection->messages_end)
         return;
     connection->due_at_ns[connection->messages_due % load->options->depth] = now_ns;
     connection->messages_due++;
@@ -194,7 +203,14 @@ static bool connection_is_done(const struct load_connection *connection)
     return connection->load->is_ended && connection->messages_done == connection->messages_due;
 }
 
-/* 0 when done, RDY_PENDING or -errno. */
+/* No more is to be asked for over it, and there is time left. */
+static bool connection_is_used_up(const struct load_connection *connection)
+{
+    return connection->messages_done == connection->messages_end &&
+           system_now_ns() < connection->load->end_ns;
+}
+
+/* 0 when done, USED_UP, RDY_PENDING or -errno. */
 static int connection_exchange(struct load_connection *connection, struct rdy_task *task)
 {
     int written;
@@ -206,6 +222,8 @@ static int connection_exchange(struct load_connection *connection, struct rdy_ta
             connection_follow_clock(connection, system_now_ns());
         if (connection_is_done(connection))
             return 0;
+        if (connection_is_used_up(connection))
+            return USED_UP;
         written = connection_write(connection, task);
         if (written < 0 && written != RDY_PENDING)
             return written;
@@ -236,9 +254,8 @@ static int connection_start_connect(struct load_connection *connection)
         .is_completing = load_is_completing(load),
     };
 
-    connection->phase = PHASE_CONNECTING;
     if (load->is_spread)
-        return load_source_start_connect(load, connection->index, opts.is_completing,
+        return load_source_start_connect(load, load->opened++, opts.is_completing,
                                          &connection->stream);
     return rdy_stream_start_connect_with(&connection->stream, load->runtime,
                                          (const struct sockaddr *)&load->endpoint.addr,
@@ -251,8 +268,10 @@ static int connection_connect(struct load_connection *connection, struct rdy_tas
     struct load *load = connection->load;
     int rc = 0;
 
-    if (connection->phase == PHASE_NEW)
+    if (connection->phase == PHASE_NEW) {
+        connection->phase = PHASE_CONNECTING;
         rc = connection_start_connect(connection);
+    }
     if (rc == 0)
         rc = rdy_stream_poll_connect(&connection->stream, task);
     if (rc == RDY_PENDING)
@@ -265,16 +284,54 @@ static int connection_connect(struct load_connection *connection, struct rdy_tas
     return rc;
 }
 
-/* The first D messages are due at the common start, whenever this task gets its turn. */
+/* Closed loop: the first D messages of a connection are due. */
+static void connection_credit_first(struct load_connection *connection, uint64_t now_ns)
+{
+    uint64_t most = connection->load->options->requests_per_connection;
+
+    connection->messages_end = most > 0 ? connection->messages_done + most : UINT64_MAX;
+    for (uint64_t i = 0; i < connection->load->options->depth; i++)
+        connection_credit(connection, now_ns);
+}
+
+/* The first messages are due at the common start, whenever this task gets its turn. */
 static void connection_begin(struct load_connection *connection)
 {
-    struct load *load = connection->load;
-
     connection->phase = PHASE_SENDING;
-    if (is_open_loop(load))
-        return;
-    for (uint64_t i = 0; i < load->options->depth; i++)
-        connection_credit(connection, load->start_ns);
+    connection->messages_end = UINT64_MAX;
+    if (!is_open_loop(connection->load))
+        connection_credit_first(connection, connection->load->start_ns);
+}
+
+/* Another in its place, whose first messages are due from now on: connecting counts. */
+static int connection_renew(struct load_connection *connection)
+{
+    rdy_stream_close(&connection->stream);
+    connection->phase = PHASE_RENEWING;
+    connection->load->result->renewals++;
+    connection_credit_first(connection, system_now_ns());
+    return connection_start_connect(connection);
+}
+
+/* 0 when done, RDY_PENDING or -errno. */
+static int connection_work(struct load_connection *connection, struct rdy_task *task)
+{
+    int rc;
+
+    for (;;) {
+        if (connection->phase == PHASE_RENEWING) {
+            rc = rdy_stream_poll_connect(&connection->stream, task);
+            if (rc != 0)
+                return rc;
+            connection->phase = PHASE_SENDING;
+        }
+        rc = connection_exchange(connection, task);
+        if (rc != USED_UP)
+            return rc;
+        rc = connection_renew(connection);
+        if (rc < 0)
+            return rc;
+    }
 }
 
 static int connection_poll(struct rdy_task *task, void *self)
@@ -294,7 +351,7 @@ static int connection_poll(struct rdy_task *task, void *self)
             return RDY_PENDING;
         connection_begin(connection);
     }
-    rc = connection_exchange(connection, task);
+    rc = connection_work(connection, task);
     if (rc < 0 && rc != RDY_PENDING)
         connection_failed(connection, rc);
     return rc;

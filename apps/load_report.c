@@ -100,6 +100,10 @@ void load_report_text(const struct load_options *options, const struct load_resu
                  (unsigned long long)result->requests,
                  per_second(result->requests, result->window_ns),
                  per_second(result->bytes, result->window_ns) / 1048576.0);
+    if (options->requests_per_connection > 0)
+        (void)printf("renewals      %llu connections, %.0f a second\n",
+                     (unsigned long long)result->renewals,
+                     per_second(result->renewals, result->window_ns));
     (void)printf("latency us    p50 %.1f, p90 %.1f, p99 %.1f, p99.9 %.1f, max %.1f\n",
                  percentile_us(result, 50), percentile_us(result, 90), percentile_us(result, 99),
                  percentile_us(result, 99.9), (double)result->latency.max / 1e3);
@@ -130,15 +134,16 @@ static json_t *latency_json(const struct load_result *result)
 void load_report_json(const struct load_options *options, const struct load_result *result)
 {
     json_t *root = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:o, s:o, s:f, s:I, s:I, "
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:o, s:o, s:f, s:I, s:I, "
         "s:b, s:b}",
         "backend", result->backend, "connections", (json_int_t)options->connections, "size_bytes",
         (json_int_t)options->message_size, "depth", (json_int_t)options->depth, "rate",
-        (json_int_t)options->rate, "window_ns", (json_int_t)result->window_ns, "requests",
-        (json_int_t)result->requests, "requests_per_second",
-        per_second(result->requests, result->window_ns), "bytes", (json_int_t)result->bytes,
-        "latency_ns", latency_json(result), "errors", errors_json(&result->errors),
-        "generator_cpu_share", cpu_share(result), "sends_scheduled",
+        (json_int_t)options->rate, "requests_per_connection",
+        (json_int_t)options->requests_per_connection, "renewals", (json_int_t)result->renewals,
+        "window_ns", (json_int_t)result->window_ns, "requests", (json_int_t)result->requests,
+        "requests_per_second", per_second(result->requests, result->window_ns), "bytes",
+        (json_int_t)result->bytes, "latency_ns", latency_json(result), "errors",
+        errors_json(&result->errors), "generator_cpu_share", cpu_share(result), "sends_scheduled",
         (json_int_t)result->sends_scheduled, "sends_late", (json_int_t)result->sends_late,
         "is_saturated", (int)is_saturated(result), "is_interrupted", (int)result->is_interrupted);
 

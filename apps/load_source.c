@@ -19,8 +19,11 @@ bool load_source_is_needed(const struct load *load)
 {
     struct sockaddr_in to;
 
-    if (load->options->connections <= SOURCE_CONNECTIONS ||
-        load->endpoint.addr.ss_family != AF_INET)
+    /* A connection that has ended keeps its port for a minute: renewals use them up. */
+    if (load->options->connections <= SOURCE_CONNECTIONS &&
+        load->options->requests_per_connection == 0)
+        return false;
+    if (load->endpoint.addr.ss_family != AF_INET)
         return false;
     memcpy(&to, &load->endpoint.addr, sizeof(to));
     return ntohl(to.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;

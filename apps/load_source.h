@@ -5,10 +5,10 @@
 
 #include "apps/load.h"
 
-/* True if the connections are too many for one source, and the target is IPv4 loopback. */
+/* True if there may be too many connections for one source, and the target is IPv4 loopback. */
 bool load_source_is_needed(const struct load *load);
 
-/* Connects @stream from the source address of connection @index. 0 or -errno. */
+/* Connects @stream from the source address of the connection that is the @index-th. 0 or -errno. */
 int load_source_start_connect(const struct load *load, uint64_t index, bool is_completing,
                               struct rdy_stream *stream);
 

@@ -9,10 +9,12 @@ loop within the same round; the median of these ratios is the result.
 
     compare.py                              64, 1000 and 10,000 connections, 64 bytes
     compare.py --cell 64x1024 --cell 64x64x16    64 connections; 1 KiB, and 64 B at depth 16
+    compare.py --cell 64x64/1               each connection is closed after one request
 
 Processor time is taken from the moment in which all connections are open to the last one in which
-they still are, so that accepting and closing are not counted; the whole is kept beside it. Requests
-are counted by the load. Raw figures of every round go to bench/results.
+they still are, so that accepting and closing are not counted; the whole is kept beside it. With so
+many requests a connection both are part of the work, and the whole run is what counts. Requests are
+counted by the load. Raw figures of every round go to bench/results.
 
 System calls come twice: "calls/rq" is what the server counted from its start to its end, opening
 and closing of all connections included; "steady" is what the kernel counted while all were open, in
@@ -41,27 +43,38 @@ RATIO_MAX = 1.05
 
 
 class Cell:
-    """Connections, message size in bytes, messages in flight for each connection."""
+    """Connections, message size in bytes, messages in flight for each, requests until its end."""
 
     def __init__(self, text):
-        match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", text)
+        match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?(?:/(\d+))?", text)
         if not match:
-            raise argparse.ArgumentTypeError(f"'{text}' is not CONNECTIONSxBYTES or ...xDEPTH")
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not CONNECTIONSxBYTES, ...xDEPTH or .../REQUESTS"
+            )
         self.connections, self.size = int(match[1]), int(match[2])
         self.depth = int(match[3] or 1)
+        self.requests = int(match[4] or 0)
 
     def __str__(self):
         depth = f", depth {self.depth}" if self.depth > 1 else ""
-        return f"{self.connections} connections x {self.size} B{depth}"
+        requests = f", {self.requests} requests each" if self.requests else ""
+        return f"{self.connections} connections x {self.size} B{depth}{requests}"
 
     def record(self):
-        return {"connections": self.connections, "size": self.size, "depth": self.depth}
+        return {
+            "connections": self.connections,
+            "size": self.size,
+            "depth": self.depth,
+            "requests_per_connection": self.requests,
+        }
 
 
 def load_command(options, server, cell):
     command = [os.path.join(options.build, "rdy"), "load", "--connect", server.address]
     command += ["--connections", str(cell.connections), "--size", str(cell.size)]
     command += ["--duration", str(options.duration), "--depth", str(cell.depth)]
+    if cell.requests:
+        command += ["--requests-per-connection", str(cell.requests)]
     return command + ["--backend", options.load_backend, "--json"]
 
 
@@ -112,6 +125,8 @@ def watch(server, child, connections, window):
 def run_load(options, server, cell, counter=None):
     """Returns the load's summary and the window of its steady part."""
     window = Window(server, counter)
+    if cell.requests:
+        window.look()
     child = subprocess.Popen(
         load_command(options, server, cell),
         stdout=subprocess.PIPE,
@@ -119,8 +134,12 @@ def run_load(options, server, cell, counter=None):
         text=True,
         preexec_fn=harness.pinned(options.load_cpu),
     )
-    watch(server, child, cell.connections, window)
-    out, err = child.communicate()
+    if cell.requests:
+        out, err = child.communicate()
+        window.look()
+    else:
+        watch(server, child, cell.connections, window)
+        out, err = child.communicate()
     summary = harness.last_json(out)
     if child.returncode != 0 or summary is None:
         raise harness.Failure(f"rdy load ended with {child.returncode}: {err.strip()}")

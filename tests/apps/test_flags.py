@@ -81,6 +81,12 @@ class BadInput(unittest.TestCase):
     def test_depth_and_rate_exclude_each_other(self):
         self.refused(*LOAD, "--depth", "2", "--rate", "10", names=["--depth", "--rate"])
 
+    def test_requests_per_connection_and_rate_exclude_each_other(self):
+        self.refused(*LOAD, "--requests-per-connection", "2", "--rate", "10",
+                     names=["--requests-per-connection", "--rate"])
+        self.refused(*LOAD, "--requests-per-connection", "0",
+                     names=["--requests-per-connection 0", "1 to 100M"])
+
     def test_more_connections_than_files_are_refused_with_the_limit(self):
         self.refused("load", "--connect", "127.0.0.1:1", "--connections", "1M", "--size", "1",
                      "--duration", "1", names=["--connections 1000000", "ulimit -n"])
@@ -97,7 +103,7 @@ class Help(unittest.TestCase):
     def test_help_names_every_flag(self):
         text = run("load", "--help").stdout
         for flag in ("connect", "connections", "size", "duration", "depth", "rate", "backend",
-                     "mode", "spin", "json"):
+                     "mode", "spin", "requests-per-connection", "json"):
             self.assertIn(f"--{flag}", text)
 
 

@@ -49,6 +49,16 @@ class LoadTests:
         summary = self.server.stop()
         self.assertLess(summary["requests"], report["requests"], "no two messages shared a read")
 
+    def test_connections_are_made_anew_after_so_many_requests(self):
+        for mode in ("readiness", "completion"):
+            report = self.is_right("--requests-per-connection", "3", "--depth", "2", "--mode", mode,
+                                   connections=16)
+            self.assertEqual(report["requests_per_connection"], 3)
+            self.assertGreater(report["renewals"], 16)
+            # Each renewal had three requests behind it, and at most three are under way.
+            self.assertGreaterEqual(report["requests"], 3 * report["renewals"])
+            self.assertLessEqual(report["requests"], 3 * (report["renewals"] + 16))
+
     def test_long_messages_in_flight_do_not_deadlock(self):
         self.is_right("--depth", "4", size="1M", connections=4)
 

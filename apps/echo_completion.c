@@ -2,7 +2,7 @@
 /*
  * One connection of the echo server in completion mode: what was received is sent as it is, from
  * the buffer that it came in. No copy, and nothing of the session's own while it is idle. When the
- * peer has half closed, what is owed is still sent, then our side is shut down. The worker's thread
+ * peer has half closed, what is owed is still sent, then our side is closed. The worker's thread
  * throughout.
  */
 #include "apps/echo.h"
@@ -65,14 +65,8 @@ static int session_poll(struct rdy_task *task, void *self)
         if (rc != 0)
             return rc;
     }
-    rc = rdy_stream_poll_flush(&session->stream, task);
-    if (rc == RDY_PENDING)
-        return rc;
-    if (rc < 0)
-        return session_failed(worker_of(task), rc);
-    worker_of(task)->counters.io_calls++;
-    (void)rdy_stream_shutdown(&session->stream, SHUT_WR);
-    return 0;
+    rc = rdy_stream_poll_close(&session->stream, task);
+    return rc < 0 && rc != RDY_PENDING ? session_failed(worker_of(task), rc) : rc;
 }
 
 /* Also at the worker's end, with bytes still owed. The stream is closed after it. */
@@ -82,7 +76,8 @@ static void session_drop(void *self)
     struct echo_worker *worker = rdy_runtime_context(rdy_runtime_here());
 
     worker->counters.bytes_dropped += session->owed.len + rdy_stream_unsent(&session->stream);
-    worker->counters.io_calls++;
+    if (!rdy_completion_is_native(rdy_runtime_here()))
+        worker->counters.io_calls++; /* else a ring closes it, with the next enter */
     rdy_buf_release(&session->owed);
 }
 

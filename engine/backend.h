@@ -190,6 +190,13 @@ struct rdy_backend_ops {
     int (*connect)(struct rdy_backend *backend, int fd, uint64_t token, const struct sockaddr *addr,
                    socklen_t addr_len);
 
+    /*
+     * Closes a file that the backend has nothing of any more, without a fact: with the next wait(),
+     * at the latest when that one finds the backend dead, or with close(). 0, or -EBUSY as for
+     * arm(): the caller closes it.
+     */
+    int (*close_file)(struct rdy_backend *backend, int fd);
+
     /* After wait() said that the backend is dead: the facts that can still be had. */
     uint32_t (*salvage)(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max);
 };

@@ -20,15 +20,28 @@
  */
 #define FACTS_AHEAD 4
 
+/* A file of completion mode is closed along with the next wait; there is none after a shutdown. */
+static bool close_later(struct rdy_driver *driver, const struct rdy_scheduled_io *io)
+{
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+
+    if ((io->flags & RDY_IO_LANE) == 0 || !driver->completion->is_native || driver->is_shut ||
+        backend->ops->close_file(backend, io->fd) != 0)
+        return false;
+    driver->has_asked = true;
+    rdy_driver_call_again(driver);
+    return true;
+}
+
 void rdy_driver_give(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 {
     struct rdy_registration_set *set = &driver->set;
 
     rdy_assert(io->kernel == RDY_KERNEL_IDLE);
+    if ((io->flags & RDY_IO_FD_OURS) && !close_later(driver, io))
+        (void)rdy_sys_close(io->fd);
     if (io->flags & RDY_IO_LANE)
         rdy_lane_end(io);
-    if (io->flags & RDY_IO_FD_OURS)
-        (void)rdy_sys_close(io->fd);
     rdy_lock_acquire(&set->lock);
     if (io->is_claimed) /* else its registration failed */
         set->deregistered++;

@@ -133,6 +133,10 @@ static int uring_take(struct uring *uring, uint32_t position, struct rdy_fact *f
     }
     if (cqe->user_data == WAKE_USER_DATA)
         return take_wake(uring, cqe);
+    if ((cqe->user_data & RDY_CLOSE_MASK) == RDY_CLOSE_USER_DATA) {
+        rdy_uring_take_close(cqe);
+        return 0;
+    }
     return take_cancel(uring, cqe);
 }
 
@@ -214,8 +218,10 @@ static int uring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rd
 
     rdy_uring_show_refills(uring);
     rc = rdy_ring_wait(&uring->ring, timeout_ns, uring_wanted(uring, facts_max));
-    if (rdy_unlikely(rc < 0))
+    if (rdy_unlikely(rc < 0)) {
+        rdy_ring_close_unsubmitted(&uring->ring);
         return rc;
+    }
     rc = uring_reap(uring, facts, facts_max);
     if (uring->notify_fd >= 0)
         notify_settle(uring);
@@ -354,6 +360,7 @@ static const struct rdy_backend_ops uring_ops = {
     .accept = rdy_uring_accept,
     .send = rdy_uring_send,
     .connect = rdy_uring_connect,
+    .close_file = rdy_uring_close_file,
     .salvage = uring_salvage,
 };
 

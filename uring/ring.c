@@ -11,6 +11,7 @@
 
 #ifndef RDY_NO_URING
 
+#include "engine/sys.h"
 #include "uring/ring.h"
 
 /* How long to wait before asking a kernel again that had no memory for a request. */
@@ -213,6 +214,24 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
     if (rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY)
         return 0;
     return rc;
+}
+
+/*
+ * The kernel moves the head past what it took, and carried out: a close is, in the enter that
+ * submits it, whatever becomes of its completion.
+ */
+void rdy_ring_close_unsubmitted(struct rdy_ring *ring)
+{
+    struct io_uring_sq *sq = &ring->uring.sq;
+
+    for (uint32_t at = io_uring_smp_load_acquire(sq->khead); at != sq->sqe_tail; at++) {
+        struct io_uring_sqe *sqe = &sq->sqes[at & sq->ring_mask];
+
+        if (sqe->opcode != IORING_OP_CLOSE)
+            continue;
+        (void)rdy_sys_close(sqe->fd);
+        io_uring_prep_nop(sqe); /* should this ring be asked again */
+    }
 }
 
 struct drain {

@@ -83,6 +83,9 @@ struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring);
  */
 int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted);
 
+/* Carries out the closes that the kernel was not told of, as nobody will tell it any more. */
+void rdy_ring_close_unsubmitted(struct rdy_ring *ring);
+
 /* Cancels everything and takes the last completion of each, so that the kernel holds no file. */
 void rdy_ring_drain(struct rdy_ring *ring);
 

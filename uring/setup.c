@@ -5,8 +5,8 @@
  *
  * Flags are found by trying, newest first, because distributions port features backwards and
  * version numbers lie. A ring starts disabled: while it is, we register what we need and name what
- * it may ever do: watch and cancel, and unless that is all, receive, send, accept, connect, and
- * register the buffers for it. The thread that enables it is its owner.
+ * it may ever do: watch and cancel, and unless that is all, receive, send, accept, connect,
+ * close, and register the buffers for it. The thread that enables it is its owner.
  *
  * Two things are left out. NO_SQARRAY: liburing 2.3 writes through the array's address, and the
  * gain could not be measured in a server. The registered ring descriptor: it saves some 40 ns an
@@ -135,6 +135,7 @@ static int ring_restrict(const struct rdy_ring *ring, bool is_watching_only)
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_SENDMSG},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_ACCEPT},
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_CONNECT},
+        {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_CLOSE},
         {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_PBUF_RING},
         {0},
     };
@@ -224,6 +225,7 @@ void rdy_ring_close(struct rdy_ring *ring)
     /* The requests of a thread that has ended went with it; only the owner has any to drain. */
     if (ring->owner_thread == rdy_sys_thread_id())
         rdy_ring_drain(ring);
+    rdy_ring_close_unsubmitted(ring);
     io_uring_queue_exit(&ring->uring);
 }
 

@@ -3,12 +3,17 @@
  * The backend's inside: what poll.c (watches, waiting) and complete.c (operations) share.
  *
  * user_data is a token, whose low word is odd (a live generation), or ours: a cancel carries its
- * target's token with the lowest bit cleared, the wake poll a value of its own.
+ * target's token with the lowest bit cleared, the wake poll a value of its own, a close one with
+ * its descriptor in it.
  */
 #ifndef RDY_URING_URING_H
 #define RDY_URING_URING_H
 
 #include "uring/ring.h"
+
+/* Of a close: this, and twice the descriptor. No token is of an operation and of an arming. */
+#define RDY_CLOSE_USER_DATA UINT64_C(0xfffffffd00000000)
+#define RDY_CLOSE_MASK      UINT64_C(0xffffffff00000001)
 
 /* The group of the provided buffers: there is one. */
 #define RDY_URING_GROUP 0
@@ -47,6 +52,11 @@ int rdy_uring_accept(struct rdy_backend *backend, int fd, uint64_t token);
 int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *send);
 int rdy_uring_connect(struct rdy_backend *backend, int fd, uint64_t token,
                       const struct sockaddr *addr, socklen_t addr_len);
+
+int rdy_uring_close_file(struct rdy_backend *backend, int fd);
+
+/* The completion of a close, which there is only of one that failed (before 5.17: of each). */
+void rdy_uring_take_close(const struct io_uring_cqe *cqe);
 
 /* Shows refilled buffers to the kernel. */
 void rdy_uring_show_refills(struct uring *uring);

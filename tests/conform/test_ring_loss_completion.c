@@ -332,6 +332,34 @@ static void reset_that_the_ring_was_told_of_is_not_forgotten(void **state)
     in_a_child(reset_before_the_end, EPERM);
 }
 
+/*
+ * Closed, and the very call that would have told the ring of it is refused. The number is free at
+ * once, and what takes it (a descriptor of epoll's) is not closed in its turn: turns go on.
+ */
+static void closed_at_the_end(int error)
+{
+    struct talk talk;
+
+    talk_open(&talk);
+    talk_turn(&talk);
+    rdy_stream_close(&talk.stream);
+    forbid(error, false);
+    talk_turn(&talk);
+    child_check(!rdy_completion_is_native(talk.runtime));
+    child_check(recv(talk.peer, talk.heard, 1, MSG_DONTWAIT) == 0);
+    for (int i = 0; i < 3; i++)
+        talk_turn(&talk);
+    rdy_runtime_close(talk.runtime);
+    child_check(close(talk.peer) == 0);
+}
+
+static void file_is_closed_once_when_the_ring_is_lost(void **state)
+{
+    (void)state;
+    in_a_child(closed_at_the_end, EPERM);
+    in_a_child(closed_at_the_end, ENOSYS);
+}
+
 struct calling {
     struct rdy_runtime *runtime;
     struct rdy_stream stream;
@@ -441,6 +469,7 @@ int main(void)
         cmocka_unit_test(plain_read_takes_first_what_the_ring_had_received),
         cmocka_unit_test(plain_write_stays_behind_what_the_ring_did_not_send),
         cmocka_unit_test(reset_that_the_ring_was_told_of_is_not_forgotten),
+        cmocka_unit_test(file_is_closed_once_when_the_ring_is_lost),
         cmocka_unit_test(connection_under_way_is_made_over_epoll),
     };
 

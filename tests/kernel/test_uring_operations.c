@@ -6,6 +6,7 @@
 #include "tests/kernel/helpers.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/un.h>
 
 #include "engine/backend.h"
@@ -343,6 +344,60 @@ static void connect_that_is_not_answered_can_be_cancelled(void **state)
     desk_close(&desk);
 }
 
+/* --- closing --- */
+
+/* Done with the wait that submits it, the end that the peer sees included, and silent. */
+static void close_is_silent_and_done_with_the_wait_that_submits_it(void **state)
+{
+    static const int families[] = {AF_UNIX, AF_INET};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct rdy_fact facts[8];
+        struct desk desk;
+        char byte;
+
+        desk_open(&desk, families[i]);
+        assert_int_equal(desk.backend->ops->close_file(desk.backend, desk.fds[0]), 0);
+        assert_true(fcntl(desk.fds[0], F_GETFD) >= 0);
+        assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 0);
+        assert_int_equal(fcntl(desk.fds[0], F_GETFD), -1);
+        assert_int_equal(recv(desk.fds[1], &byte, 1, MSG_DONTWAIT), 0);
+        desk.fds[0] = -1;
+        desk_close(&desk);
+    }
+}
+
+static void *open_and_begin_to_close(void *arg)
+{
+    struct desk *desk = arg;
+
+    desk_open(desk, AF_UNIX);
+    assert_int_equal(desk->backend->ops->close_file(desk->backend, desk->fds[0]), 0);
+    return NULL;
+}
+
+/* Nobody will tell the ring any more: only the thread that has ended could. */
+static void backend_closes_what_was_not_submitted(void **state)
+{
+    struct desk desk;
+    pthread_t thread;
+    char byte;
+    int fd;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, open_and_begin_to_close, &desk), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fd = desk.fds[0];
+    assert_true(fcntl(fd, F_GETFD) >= 0);
+    desk.fds[0] = -1;
+    desk.backend->ops->close(desk.backend);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_int_equal(recv(desk.fds[1], &byte, 1, MSG_DONTWAIT), 0);
+    free(desk.memory);
+    (void)close(desk.fds[1]);
+}
+
 /* --- what the engine leaves to system calls --- */
 
 /* A ring without the backend's restrictions. */
@@ -437,6 +492,8 @@ int main(void)
         cmocka_unit_test(connect_tells_once_that_it_is_made_or_refused),
         cmocka_unit_test(connect_ends_too_early_at_a_wake_up_with_another_reason),
         cmocka_unit_test(connect_that_is_not_answered_can_be_cancelled),
+        cmocka_unit_test(close_is_silent_and_done_with_the_wait_that_submits_it),
+        cmocka_unit_test(backend_closes_what_was_not_submitted),
         cmocka_unit_test(shutdown_is_punted_and_not_carried_out_in_place),
         cmocka_unit_test(full_unix_listener_is_not_told_in_place),
     };

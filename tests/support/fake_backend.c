@@ -88,6 +88,7 @@ static void fake_close(struct rdy_backend *backend)
 
     rdy_assert(fake->is_open);
     fake->is_open = false;
+    fake_ops_close_files(fake);
     (void)rdy_sys_close(fake->wake_fd);
 }
 
@@ -241,6 +242,7 @@ static int fake_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy
     if (fake->on_wait)
         fake->on_wait(fake->on_wait_arg);
     rdy_a64_bump(&backend->system_calls, 1);
+    fake_ops_close_files(fake);
     if (fake->wait_error != 0)
         return fake->wait_error;
     while ((count = take(fake, facts, facts_max)) == 0) {

@@ -61,6 +61,8 @@ struct fake_ops {
     uint32_t free[FAKE_BUFFERS_MAX]; /* handed out in the order in which they came back */
     uint32_t free_first;
     uint32_t free_count;
+    uint32_t closing_count;
+    int closing[FAKE_OPS_MAX]; /* by the next wait */
     uint32_t ops_count;
     struct fake_op op[FAKE_OPS_MAX];
 
@@ -127,6 +129,7 @@ void fake_init_completing(struct fake *fake);
 void fake_ops_install(struct rdy_backend_ops *ops);
 void fake_ops_progress(struct fake *fake);
 bool fake_ops_cancel(struct fake *fake, uint64_t token);
+void fake_ops_close_files(struct fake *fake);
 
 /* Gives the fake, before it is opened, a has_news() that tells whether a fact is queued. */
 void fake_show_news(struct fake *fake);

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "engine/base.h"
 #include "engine/poison.h"
@@ -94,6 +95,30 @@ static int ops_connect(struct rdy_backend *backend, int fd, uint64_t token,
     return op_add(fake_of(backend), op);
 }
 
+static int ops_close_file(struct rdy_backend *backend, int fd)
+{
+    struct fake *fake = fake_of(backend);
+    struct fake_ops *ops = &fake->ops_state;
+
+    if (fake->arm_errors > 0) {
+        fake->arm_errors--;
+        return fake->arm_error;
+    }
+    rdy_assert(ops->closing_count < FAKE_OPS_MAX);
+    for (uint32_t i = 0; i < ops->ops_count; i++)
+        rdy_assert(ops->op[i].fd != fd); /* closed under an operation */
+    ops->closing[ops->closing_count++] = fd;
+    return 0;
+}
+
+void fake_ops_close_files(struct fake *fake)
+{
+    struct fake_ops *ops = &fake->ops_state;
+
+    while (ops->closing_count > 0)
+        rdy_assert(close(ops->closing[--ops->closing_count]) == 0);
+}
+
 static uint32_t ops_salvage(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max)
 {
     (void)backend;
@@ -110,6 +135,7 @@ void fake_ops_install(struct rdy_backend_ops *ops)
     ops->accept = ops_accept;
     ops->send = ops_send;
     ops->connect = ops_connect;
+    ops->close_file = ops_close_file;
     ops->salvage = ops_salvage;
 }
 

@@ -244,6 +244,88 @@ static void shutdown_after_a_failed_send_tells_and_does_nothing(void **state)
     assert_true(rig->stream.fd >= 0);
 }
 
+/* --- the file --- */
+
+/* A ring is told of it with its next wait, and there is none. */
+static void runtime_that_closes_at_once_closes_the_file(void **state)
+{
+    struct rig *rig = *state;
+    int fd;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    fd = rig->stream.fd;
+    rdy_stream_close(&rig->stream);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
+    assert_int_equal(close(rig->peer), 0);
+}
+
+/* Nor does one come after a shutdown. */
+static void file_is_closed_when_the_driver_has_shut_down(void **state)
+{
+    struct rig *rig = *state;
+    int fd;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    fd = rig->stream.fd;
+    rdy_stream_close(&rig->stream);
+    assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    assert_int_equal(close(rig->peer), 0);
+}
+
+#define CROWD 300 /* more than a ring's queue has places */
+
+static void crowd_that_closes_in_one_turn_is_closed(void **state)
+{
+    struct rig *rig = *state;
+    static struct rdy_stream streams[CROWD];
+    static int peers[CROWD];
+
+    for (size_t i = 0; i < CROWD; i++) {
+        rig_connect(rig);
+        assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+        streams[i] = rig->stream;
+        peers[i] = rig->peer;
+        rig->stream.fd = -1;
+        rig->peer = -1;
+    }
+    rig_turn(rig);
+    for (size_t i = 0; i < CROWD; i++)
+        rdy_stream_close(&streams[i]);
+    rig_turn(rig);
+    for (size_t i = 0; i < CROWD; i++) {
+        assert_int_equal(recv(peers[i], rig->bytes, 1, MSG_DONTWAIT), 0);
+        assert_int_equal(close(peers[i]), 0);
+    }
+}
+
+static void file_is_closed_by_a_call_where_the_ring_has_no_room(void **state)
+{
+    struct rig *rig = *state;
+    int fd;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    fd = rig->stream.fd;
+    rig->fake->arm_error = -EBUSY;
+    rig->fake->arm_errors = 1;
+    rdy_stream_close(&rig->stream);
+    rig_turn(rig);
+    assert_int_equal(rig->fake->arm_errors, 0);
+    assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
 /* --- readiness mode --- */
 
 static int poll_writes(struct rdy_task *task, void *self)
@@ -306,6 +388,10 @@ int main(void)
         ON_THREE(shutdown_that_was_given_up_has_shut_nothing),
         ON_THREE(shutdown_for_reading_waits_for_nothing),
         ON_THREE(shutdown_after_a_failed_send_tells_and_does_nothing),
+        ON_THREE(runtime_that_closes_at_once_closes_the_file),
+        ON_THREE(file_is_closed_when_the_driver_has_shut_down),
+        ON_REAL(crowd_that_closes_in_one_turn_is_closed),
+        ON_FAKE_ONLY(file_is_closed_by_a_call_where_the_ring_has_no_room),
         ON_THREE(both_work_in_readiness_mode),
         ON_FAKE_ONLY(close_waits_for_a_send_of_which_nothing_is_heard),
     };

@@ -88,7 +88,7 @@ struct rdy_backend {
 struct rdy_backend_send {
     int fd;
     uint64_t token;
-    const struct msghdr *message; /* flags and address empty */
+    const struct msghdr *message; /* flags empty; of a stream, address and control as well */
     bool may_wait;                /* for the peer; else tried once */
 };
 
@@ -196,6 +196,15 @@ struct rdy_backend_ops {
      * arm(): the caller closes it.
      */
     int (*close_file)(struct rdy_backend *backend, int fd);
+
+    /* Can recv_message() be had? 0 or -errno; remembered as probe()'s answer. */
+    int (*messages)(struct rdy_backend *backend);
+
+    /*
+     * As recv(), of a datagram socket: each datagram in a buffer, as engine/message_head.h has it.
+     * The result counts the head. An empty datagram and an error end it; neither is an end.
+     */
+    int (*recv_message)(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
 
     /* After wait() said that the backend is dead: the facts that can still be had. */
     uint32_t (*salvage)(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max);

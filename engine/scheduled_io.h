@@ -77,17 +77,19 @@ static_assert(offsetof(struct rdy_scheduled_io, waitq.slot) < 64, "word and list
 /*
  * Tokens for the backend: enum rdy_token_about 2 bits, arming 5, slot 25, generation 32. The
  * generation is the registration's and stays; a late fact of an earlier arming of its watch is told
- * apart by the arming. Operations have none: each is begun anew only when it has ended.
+ * apart by the arming. Operations have none: each is begun anew only when it has ended. Sends of
+ * datagrams, of which several may be under way, number themselves there.
  */
-#define RDY_TOKEN_SLOTS_MAX (1u << 25)
-#define RDY_TOKEN_SLAB      UINT64_C(0x01ffffffffffffff)
-#define RDY_TOKEN_ARMINGS   32u
+#define RDY_TOKEN_SLOTS_MAX    (1u << 25)
+#define RDY_TOKEN_SLAB         UINT64_C(0x01ffffffffffffff)
+#define RDY_TOKEN_ARMINGS      32u
+#define RDY_TOKEN_ARMING_SHIFT 57
 
 static inline uint64_t rdy_scheduled_io_token(const struct rdy_scheduled_io *io)
 {
     rdy_debug(io->head.slot < RDY_TOKEN_SLOTS_MAX);
     rdy_debug(io->arming < RDY_TOKEN_ARMINGS);
-    return ((uint64_t)io->arming << 57) | rdy_slab_token(&io->head);
+    return ((uint64_t)io->arming << RDY_TOKEN_ARMING_SHIFT) | rdy_slab_token(&io->head);
 }
 
 static inline uint64_t rdy_scheduled_io_op_token(const struct rdy_scheduled_io *io,

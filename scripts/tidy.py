@@ -26,7 +26,7 @@ ASSERTIONS_PER_KLOC_MIN = 20
 C_SUFFIXES = (".c", ".h", ".cc")
 TEXT_SUFFIXES = C_SUFFIXES + (".py", ".sh", ".cmake", ".txt", ".md", ".json", ".in")
 # What a backend may know of the engine.
-BACKEND_SEAM = ("backend", "base", "atomic", "sys")
+BACKEND_SEAM = ("backend", "base", "atomic", "message_head", "sys")
 # Programs that tests build by themselves.
 SEPARATE = ("tests/compile/", "tests/install/user/")
 

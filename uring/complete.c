@@ -117,7 +117,7 @@ int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *s
     rdy_assert(send->message->msg_iovlen > 0);
     if (!sqe)
         return -EBUSY;
-    if (send->message->msg_iovlen == 1)
+    if (send->message->msg_iovlen == 1 && !send->message->msg_name && !send->message->msg_control)
         io_uring_prep_send(sqe, send->fd, pieces->iov_base, pieces->iov_len, flags);
     else
         io_uring_prep_sendmsg(sqe, send->fd, send->message, (unsigned)flags);

@@ -361,6 +361,8 @@ static const struct rdy_backend_ops uring_ops = {
     .send = rdy_uring_send,
     .connect = rdy_uring_connect,
     .close_file = rdy_uring_close_file,
+    .messages = rdy_uring_messages,
+    .recv_message = rdy_uring_recv_message,
     .salvage = uring_salvage,
 };
 

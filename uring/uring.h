@@ -58,6 +58,10 @@ int rdy_uring_close_file(struct rdy_backend *backend, int fd);
 /* The completion of a close, which there is only of one that failed (before 5.17: of each). */
 void rdy_uring_take_close(const struct io_uring_cqe *cqe);
 
+/* messages.c; rdy_uring_messages() may be asked without a backend. */
+int rdy_uring_messages(struct rdy_backend *backend);
+int rdy_uring_recv_message(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
+
 /* Shows refilled buffers to the kernel. */
 void rdy_uring_show_refills(struct uring *uring);
 

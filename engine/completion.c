@@ -10,6 +10,7 @@
 
 #include <rdy/runtime.h>
 
+#include "engine/lane_accept.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
 

@@ -247,8 +247,7 @@ static ssize_t datagram_give_way(struct rdy_task *task)
     return RDY_PENDING;
 }
 
-/* What was kept for the next call, which pays for it. */
-static ssize_t datagram_take_news(struct rdy_datagram *datagram, struct rdy_task *task)
+ssize_t rdy_datagram_take_news(struct rdy_datagram *datagram, struct rdy_task *task)
 {
     int error = (int)(datagram->flags >> RDY_DATAGRAM_NEWS_SHIFT);
 
@@ -321,7 +320,9 @@ ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
     if (rdy_unlikely(rdy_datagram_has_news(datagram)))
-        return datagram_take_news(datagram, task);
+        return rdy_datagram_take_news(datagram, task);
+    if (rdy_unlikely(datagram->flags & RDY_DATAGRAM_COMPLETES) && rdy_datagram_queues(datagram))
+        return rdy_datagram_lane_send(datagram, task, msg);
     peer_forget(datagram);
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -418,7 +419,9 @@ ssize_t rdy_datagram_recv_message(struct rdy_datagram *datagram, struct rdy_task
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
     if (rdy_unlikely(rdy_datagram_has_news(datagram)))
-        return datagram_take_news(datagram, task);
+        return rdy_datagram_take_news(datagram, task);
+    if (rdy_unlikely(datagram->flags & RDY_DATAGRAM_COMPLETES) && rdy_datagram_receives(datagram))
+        return rdy_datagram_lane_recv(datagram, task, msg, is_peek);
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         struct rdy_event event;

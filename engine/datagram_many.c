@@ -37,6 +37,13 @@ static bool is_ready(const struct rdy_event event)
     return rdy_event_ready(event) != 0 && !rdy_event_is_shutdown(event);
 }
 
+/* In completion mode, where the kernel or a lost ring has left them: one by one, in their order. */
+static bool is_in_lane(const struct rdy_datagram *datagram)
+{
+    return (datagram->flags & RDY_DATAGRAM_COMPLETES) &&
+           (rdy_datagram_receives(datagram) || rdy_datagram_queues(datagram));
+}
+
 /* --- receiving --- */
 
 static void recv_prepare(const struct rdy_datagram *datagram, struct mmsghdr *header,
@@ -106,7 +113,7 @@ ssize_t rdy_datagram_poll_recv_many(struct rdy_datagram *datagram, struct rdy_ta
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
     event = rdy_ready_event(&datagram->reg, RDY_INTEREST_READ);
-    if (!is_ready(event) || rdy_datagram_has_news(datagram))
+    if (!is_ready(event) || rdy_datagram_has_news(datagram) || is_in_lane(datagram))
         return recv_first(datagram, task, messages);
 
     got = recv_batch(datagram, messages, batch_of(task, count));
@@ -159,23 +166,6 @@ static ssize_t send_one(struct rdy_datagram *datagram, struct rdy_task *task,
     return sent < 0 ? sent : 1;
 }
 
-/* What ICMP may have to say to a connected socket. */
-static bool is_news(ssize_t error)
-{
-    switch (error) {
-    case -ECONNREFUSED:
-    case -EHOSTUNREACH:
-    case -ENETUNREACH:
-    case -EHOSTDOWN:
-    case -ENONET:
-    case -ENOPROTOOPT:
-    case -EPROTO:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static ssize_t send_each(struct rdy_datagram *datagram, struct rdy_task *task,
                          const struct rdy_datagram_message *messages, uint32_t count)
 {
@@ -189,7 +179,7 @@ static ssize_t send_each(struct rdy_datagram *datagram, struct rdy_task *task,
     }
     if (sent == 0)
         return rc;
-    if (rc < 0 && is_news(rc))
+    if (rc < 0 && rdy_datagram_is_news(rc))
         rdy_datagram_keep_news(datagram, (int)rc);
     return sent;
 }
@@ -206,7 +196,7 @@ ssize_t rdy_datagram_poll_send_many(struct rdy_datagram *datagram, struct rdy_ta
         return 0;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    if (datagram->flags & RDY_DATAGRAM_CONNECTED)
+    if ((datagram->flags & RDY_DATAGRAM_CONNECTED) || is_in_lane(datagram))
         return send_each(datagram, task, messages, batch_of(task, count));
     event = rdy_ready_event(&datagram->reg, RDY_INTEREST_WRITE);
     /* A peer that was full, and is watched, is the affair of the call that watches. */

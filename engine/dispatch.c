@@ -7,7 +7,7 @@
  * poll that the kernel ended by itself is armed again under a new token, so that a late fact of the
  * old arming is not taken for one of the new.
  */
-#include "engine/lane.h"
+#include "engine/message.h"
 #include "engine/probe.h"
 #include "engine/translate.h"
 
@@ -244,7 +244,7 @@ static int deliver(struct rdy_driver *driver, struct rdy_scheduled_io *io,
     }
     rdy_a64_bump(&driver->count.ready_events, 1);
     if (rdy_unlikely(io->flags & RDY_IO_LANE) && rdy_ready_is_writable(ready) &&
-        !driver->completion->is_native)
+        rdy_lane_is_plain(rdy_lane_of(io)))
         rdy_plain_pump(rdy_lane_of(io));
     rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, ready));
     return 1;

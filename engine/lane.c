@@ -3,13 +3,16 @@
  * The table of lanes, and what the driver calls: before a wait, after it, for each fact of an
  * operation, and when an entry leaves.
  */
+#include "engine/lane_accept.h"
 #include "engine/lane_connect.h"
+#include "engine/message.h"
 
 #include <stdlib.h>
 
 #define BUFFERS_DEFAULT     128u
 #define BUFFER_SIZE_DEFAULT 16384u
 #define RECV_QUEUE_DEFAULT  16u
+#define MESSAGES_DEFAULT    64u /* datagrams are smaller, and come in bursts */
 #define SEND_QUEUE_DEFAULT  65536u
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise)
@@ -29,6 +32,7 @@ static bool try_native(struct rdy_completion *completion)
     if (backend->ops->lend(backend, pool->memory, pool->count, pool->size) < 0)
         return false;
     rdy_buffer_pool_lend(pool, backend);
+    completion->has_messages = backend->ops->messages(backend) == 0;
     return true;
 }
 
@@ -46,6 +50,7 @@ int rdy_completion_open(struct rdy_driver *driver)
         return -ENOMEM;
     completion->driver = driver;
     completion->recv_queue_max = or_default(opts->recv_queue_max, RECV_QUEUE_DEFAULT);
+    completion->message_queue_max = or_default(opts->recv_queue_max, MESSAGES_DEFAULT);
     completion->send_queue_max = or_default(opts->send_queue_max, SEND_QUEUE_DEFAULT);
     completion->messages = calloc(RDY_SEND_MESSAGES, sizeof(*completion->messages));
     rc = rdy_buffer_pool_open(&completion->pool, or_default(opts->buffers_count, BUFFERS_DEFAULT),
@@ -88,6 +93,7 @@ void rdy_completion_close(struct rdy_completion *completion)
         }
         free(page);
     }
+    rdy_message_free_spare(completion);
     free((void *)completion->pages);
     free(completion->unarmed);
     free(completion->messages);
@@ -313,6 +319,10 @@ void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
 
     if (lane->flags & RDY_LANE_CONNECTS) {
         rdy_connect_survive(lane);
+        return;
+    }
+    if (lane->message) {
+        rdy_message_survive(lane);
         return;
     }
     if (lane->recv != RDY_RECV_ENDED)

@@ -29,6 +29,7 @@
 
 #include "engine/buffer_pool.h"
 #include "engine/driver.h"
+#include "engine/letter.h"
 
 enum rdy_recv_state {
     RDY_RECV_IDLE = 0,
@@ -66,7 +67,10 @@ struct rdy_lane {
         struct rdy_accepted *accepted; /* of a listener */
         struct rdy_target *target;     /* with RDY_LANE_CONNECTS: where to */
     };
-    struct rdy_piece_queue unsent; /* the first `sending` of them are with the backend */
+    union { /* the first `sending` of them are with the backend */
+        struct rdy_piece_queue unsent;
+        struct rdy_letter_queue letters; /* of a datagram socket */
+    };
     uint32_t unsent_bytes;
     int16_t recv_error; /* -errno */
     int16_t send_error;
@@ -75,6 +79,7 @@ struct rdy_lane {
     uint8_t recv; /* enum rdy_recv_state */
     uint8_t send; /* enum rdy_send_state */
     uint8_t flags;
+    uint8_t message; /* RDY_MESSAGE_* */
 };
 
 static_assert(sizeof(struct rdy_lane) <= 64, "a cache line");
@@ -98,6 +103,7 @@ struct rdy_completion {
     struct rdy_driver *driver;
     struct rdy_buffer_pool pool;
     bool is_native;
+    bool has_messages;       /* and receives datagrams */
     bool is_impatient;       /* somebody waits for a silent success */
     bool is_doubtful;        /* some of `trying` were submitted in an earlier turn */
     struct rdy_lane **pages; /* of RDY_LANES_A_PAGE, by slot */
@@ -109,9 +115,12 @@ struct rdy_completion {
     uint32_t unarmed_count;
     uint32_t unarmed_size; /* a power of two */
     uint32_t recv_queue_max;
+    uint32_t message_queue_max; /* the same of a datagram socket */
     uint32_t send_queue_max;
     uint32_t messages_used;
     struct rdy_send_message *messages;
+    struct rdy_letter_queue spare_letters;
+    uint32_t spare_letters_count;
     struct rdy_completion_stats count;
 };
 
@@ -225,6 +234,9 @@ void rdy_recv_stop(struct rdy_lane *lane, enum rdy_token_about about);
 /* Frees what nobody took. */
 void rdy_recv_drop(struct rdy_completion *completion, struct rdy_lane *lane);
 
+/* The receive is not with the backend any more, if it is the last fact of one. */
+void rdy_recv_let_go(struct rdy_completion *completion, struct rdy_lane *lane);
+
 /* Without the task's budget: as rdy_stream_poll_recv(). RDY_PENDING: wait for READ. */
 ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf);
 
@@ -243,6 +255,12 @@ void rdy_send_settle(struct rdy_completion *completion);
 int rdy_send_take(struct rdy_completion *completion, struct rdy_lane *lane,
                   const struct rdy_fact *fact);
 
+/* There is something to try in the next turn, and no operation under way. */
+void rdy_send_make_dirty(struct rdy_completion *completion, struct rdy_lane *lane);
+
+/* Wakes who waits for room, or for the queue's end. */
+void rdy_send_tell_writer(struct rdy_lane *lane);
+
 /* All went out: shuts the stream down for writing, if that was put off until now. */
 void rdy_send_finish(struct rdy_lane *lane);
 
@@ -260,23 +278,6 @@ void rdy_send_fail(struct rdy_completion *completion, struct rdy_lane *lane, int
 
 /* Drops what went out: the first @sent bytes. */
 void rdy_send_advance(struct rdy_completion *completion, struct rdy_lane *lane, size_t sent);
-
-/* --- lane_accept.c --- */
-
-int rdy_accept_take(struct rdy_completion *completion, struct rdy_lane *lane,
-                    const struct rdy_fact *fact);
-
-/*
- * The next connection's descriptor, RDY_PENDING (wait for READ), or -errno; -EAGAIN: no room to
- * begin now; -EOPNOTSUPP: the caller is to accept(2).
- */
-int rdy_accept_next(struct rdy_lane *lane);
-
-/* True if rdy_accept_next() has another connection here. */
-bool rdy_accept_has_more(const struct rdy_lane *lane);
-
-/* Closes the connections that nobody took. */
-void rdy_accept_drop(struct rdy_lane *lane);
 
 /* --- lane_plain.c --- */
 

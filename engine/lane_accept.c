@@ -5,9 +5,9 @@
  * of it more may come, and have their place. At the descriptor limit the operation ends; whoever
  * asks is told, and the next who asks begins it again.
  */
-#include <stdlib.h>
+#include "engine/lane_accept.h"
 
-#include "engine/lane.h"
+#include <stdlib.h>
 
 #define ACCEPTED_MAX 256u
 #define ROOM_FIRST   16u

@@ -6,6 +6,7 @@
  * read never holds a buffer of the pool.
  */
 #include "engine/lane.h"
+#include "engine/message.h"
 #include "engine/sys_socket.h"
 
 /* One call's worth of the queue. @asked: bytes that it was given. */
@@ -32,6 +33,10 @@ void rdy_plain_pump(struct rdy_lane *lane)
     struct rdy_completion *completion = lane->io->driver->completion;
     struct rdy_registration reg = {.driver = lane->io->driver, .io = lane->io};
 
+    if (lane->message) {
+        rdy_message_pump(lane);
+        return;
+    }
     while (lane->unsent.first) {
         struct rdy_event event = rdy_ready_event(&reg, RDY_INTEREST_WRITE);
         size_t asked;

@@ -13,8 +13,14 @@
 #include <stdlib.h>
 
 #include "engine/lane.h"
+#include "engine/message.h"
 
 #define UNARMED_MIN 64u
+
+static uint32_t queue_max(const struct rdy_completion *completion, const struct rdy_lane *lane)
+{
+    return lane->message ? completion->message_queue_max : completion->recv_queue_max;
+}
 
 static bool unarmed_grow(struct rdy_completion *completion)
 {
@@ -67,11 +73,13 @@ static int recv_arm(struct rdy_lane *lane, bool is_data_there)
 {
     struct rdy_scheduled_io *io = lane->io;
     struct rdy_backend *backend = rdy_driver_backend(io->driver);
+    uint64_t token = rdy_scheduled_io_op_token(io, RDY_ABOUT_RECV);
+    bool is_at_once = is_data_there || (lane->flags & RDY_LANE_PATIENT) == 0;
     int rc;
 
     rdy_assert(lane->recv == RDY_RECV_IDLE);
-    rc = backend->ops->recv(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_RECV),
-                            is_data_there || (lane->flags & RDY_LANE_PATIENT) == 0);
+    rc = lane->message ? backend->ops->recv_message(backend, io->fd, token, is_at_once)
+                       : backend->ops->recv(backend, io->fd, token, is_at_once);
     if (rc == 0) {
         lane->recv = RDY_RECV_ACTIVE;
         io->driver->completion->count.recvs_armed++;
@@ -142,7 +150,7 @@ static void deliver(struct rdy_completion *completion, struct rdy_lane *lane,
     rdy_buffer_pool_queue(&completion->pool, piece);
     rdy_piece_queue_push(&lane->received, piece);
     lane->received_count++;
-    if (rdy_unlikely(lane->received_count >= completion->recv_queue_max) &&
+    if (rdy_unlikely(lane->received_count >= queue_max(completion, lane)) &&
         lane->recv == RDY_RECV_ACTIVE) {
         completion->count.recv_pauses++;
         rdy_recv_stop(lane, RDY_ABOUT_RECV);
@@ -153,14 +161,15 @@ static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane
                         const struct rdy_fact *fact)
 {
     struct rdy_block *block = rdy_buffer_pool_filled(&completion->pool, fact->buffer);
+    int32_t head = lane->message ? (int32_t)RDY_MESSAGE_HEAD_SIZE : 1;
 
     completion->count.recv_buffers++;
-    if (fact->result <= 0 || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {
+    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {
         rdy_block_release(block);
         return;
     }
     rdy_assert((uint32_t)fact->result <= completion->pool.size);
-    completion->count.recv_bytes += (uint64_t)fact->result;
+    completion->count.recv_bytes += (uint64_t)fact->result - (lane->message ? (uint32_t)head : 0);
     deliver(completion, lane, block, (size_t)fact->result);
 }
 
@@ -174,13 +183,20 @@ static uint32_t end_with(struct rdy_lane *lane, int error)
     return RDY_READABLE | RDY_READ_CLOSED;
 }
 
-/* What the end of a receive means; the readiness that comes of it. */
-static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *lane,
-                          const struct rdy_fact *fact)
+void rdy_recv_let_go(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     if (lane->recv == RDY_RECV_CANCELLING)
         rdy_a64_bump(&completion->driver->count.cancels_pending, UINT64_MAX); /* minus one */
     lane->recv = RDY_RECV_IDLE;
+}
+
+/* What the end of a receive means; the readiness that comes of it. */
+static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *lane,
+                          const struct rdy_fact *fact)
+{
+    if (lane->message)
+        return rdy_message_take_last(completion, lane, fact->result);
+    rdy_recv_let_go(completion, lane);
     if (lane->recv_error)
         return end_with(lane, lane->recv_error);
 
@@ -200,7 +216,7 @@ static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *la
             return end_with(lane, fact->result);
         break; /* it ended after some data, for want of room */
     }
-    if (lane->received_count < completion->recv_queue_max)
+    if (lane->received_count < queue_max(completion, lane))
         rdy_recv_want(completion, lane);
     return 0;
 }
@@ -241,7 +257,7 @@ ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf)
         rdy_piece_end(&completion->pool, piece, buf);
         lane->received_count--;
         if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) &&
-            lane->received_count <= completion->recv_queue_max / 2)
+            lane->received_count <= queue_max(completion, lane) / 2)
             rdy_recv_want(completion, lane);
         return (ssize_t)buf->len;
     }

@@ -7,8 +7,9 @@
  * to wait. Pieces stay in the queue until they have gone out, so a failed try loses nothing.
  */
 #include "engine/lane_connect.h"
+#include "engine/message.h"
 
-static void make_dirty(struct rdy_completion *completion, struct rdy_lane *lane)
+void rdy_send_make_dirty(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     rdy_debug(lane->send == RDY_SEND_IDLE);
     lane->send = RDY_SEND_QUEUED;
@@ -47,7 +48,7 @@ int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
     if (rdy_unlikely(lane->flags & RDY_LANE_SLOW) && !keep_as_copy(completion, piece))
         lane->flags &= (uint8_t)~RDY_LANE_SLOW;
     if (completion->is_native && lane->send == RDY_SEND_IDLE)
-        make_dirty(completion, lane);
+        rdy_send_make_dirty(completion, lane);
     return 0;
 }
 
@@ -77,6 +78,10 @@ void rdy_send_drop(struct rdy_completion *completion, struct rdy_lane *lane)
     struct rdy_piece *piece;
 
     rdy_assert(lane->sending == 0);
+    if (lane->message) {
+        rdy_message_drop(completion, lane);
+        return;
+    }
     while ((piece = rdy_piece_queue_pop(&lane->unsent)))
         rdy_piece_end(&completion->pool, piece, NULL);
     lane->unsent_bytes = 0;
@@ -101,7 +106,7 @@ void rdy_send_finish(struct rdy_lane *lane)
         (void)rdy_sys_shutdown(lane->io->fd, SHUT_WR);
 }
 
-static void tell_writer(struct rdy_lane *lane)
+void rdy_send_tell_writer(struct rdy_lane *lane)
 {
     if ((lane->flags & RDY_LANE_WRITER) == 0)
         return;
@@ -120,8 +125,8 @@ static void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
         return;
     }
     if (lane->unsent.first)
-        make_dirty(completion, lane);
-    tell_writer(lane);
+        rdy_send_make_dirty(completion, lane);
+    rdy_send_tell_writer(lane);
 }
 
 /* How many pieces fit into one operation; NULL when the messages of this turn are used up. */
@@ -190,7 +195,7 @@ void rdy_send_try_all(struct rdy_completion *completion)
             has_room = rdy_connect_try(completion, lane);
         } else {
             rdy_assert(lane->unsent.first);
-            has_room = try_one(completion, lane) == 0;
+            has_room = (lane->message ? rdy_message_try : try_one)(completion, lane) == 0;
             if (rdy_likely(has_room))
                 rdy_lane_list_push(&completion->trying, lane);
         }
@@ -218,7 +223,7 @@ static void wait_for_peer(struct rdy_completion *completion, struct rdy_lane *la
     lane->sending = 0;
     lane->send = RDY_SEND_IDLE;
     if (backend->ops->send(backend, &send) != 0) {
-        make_dirty(completion, lane); /* no room now: try again in the next turn */
+        rdy_send_make_dirty(completion, lane); /* no room now: try again in the next turn */
         return;
     }
     lane->sending = 1;
@@ -240,6 +245,10 @@ static size_t tried_bytes(const struct rdy_lane *lane)
 /* What became of a try: all went out, or it met a full socket, or it failed for good. */
 static void settle_one(struct rdy_completion *completion, struct rdy_lane *lane)
 {
+    if (lane->message) {
+        rdy_message_settle(completion, lane);
+        return;
+    }
     if (rdy_likely(lane->send == RDY_SEND_TRYING)) {
         rdy_send_advance(completion, lane, tried_bytes(lane));
         go_on(completion, lane);
@@ -293,6 +302,8 @@ int rdy_send_take(struct rdy_completion *completion, struct rdy_lane *lane,
 
     if ((fact->flags & RDY_FACT_LAST) == 0)
         return 0;
+    if (lane->message)
+        return rdy_message_take_sent(completion, lane, fact);
     take_result(completion, lane, fact->result);
     if (!was_waiting) {
         completion->count.sends_unfinished++;

@@ -48,7 +48,8 @@ struct rdy_driver_opts {
     bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
     uint32_t buffers_count;  /* of the pool; a power of two up to 32768; default 128 */
     uint32_t buffer_size;    /* bytes of each, 64 to 1 MiB; default 16384 */
-    uint32_t recv_queue_max; /* buffers that may wait in a stream; default 16, at most 4096 */
+    uint32_t recv_queue_max; /* buffers that may wait in a stream or a datagram socket; default 16
+                                and 64, at most 4096 */
     uint32_t send_queue_max; /* bytes a stream may have unsent before it says RDY_PENDING; default
                                 64 KiB, at most 1 GiB */
 };

@@ -11,6 +11,7 @@
 #include <rdy/connector.h>
 #include <rdy/copy.h>
 #include <rdy/datagram.h>
+#include <rdy/datagram_completion.h>
 #include <rdy/datagram_many.h>
 #include <rdy/driver.h>
 #include <rdy/embed.h>

@@ -43,6 +43,7 @@ struct fake_op {
     uint64_t token;
     int fd;
     bool may_wait;
+    bool is_message; /* of a datagram socket */
     bool is_cancelled;
     bool is_over;
     const struct msghdr *unread; /* of a send: the caller's, until it is submitted */
@@ -51,6 +52,7 @@ struct fake_op {
     bool is_begun;
     struct msghdr message; /* what is left of it */
     struct iovec pieces[16];
+    struct sockaddr_storage name; /* of a send, what message.msg_name says */
     size_t sent;
 };
 
@@ -68,13 +70,18 @@ struct fake_ops {
 
     /* What the test sets. */
     int lend_error;
-    size_t send_max;     /* bytes a socket takes in one wait; 0: as it likes */
-    uint32_t recv_max;   /* facts of one receive in one wait; 0: any */
-    bool ends_each;      /* a receive or accept ends after each fact, as after an overflow */
-    bool is_doubling;    /* the last fact of a cancelled operation comes twice */
-    bool is_withholding; /* facts of operations wait for fake_let_go() */
-    bool is_deaf;        /* operations make no progress at all */
-    int connect_result;  /* connects end with it, when they have begun; 0: as the socket says */
+    int messages_error; /* what messages() answers */
+    int message_error;  /* the next message_errors sends of datagrams fail with it */
+    uint32_t message_errors;
+    uint32_t message_sends_max; /* so many, then the socket is full until the next wait; 0: any */
+    uint32_t message_sends;     /* in this wait */
+    size_t send_max;            /* bytes a socket takes in one wait; 0: as it likes */
+    uint32_t recv_max;          /* facts of one receive in one wait; 0: any */
+    bool ends_each;             /* a receive or accept ends after each fact, as after an overflow */
+    bool is_doubling;           /* the last fact of a cancelled operation comes twice */
+    bool is_withholding;        /* facts of operations wait for fake_let_go() */
+    bool is_deaf;               /* operations make no progress at all */
+    int connect_result; /* connects end with it, when they have begun; 0: as the socket says */
 };
 
 struct fake {
@@ -133,6 +140,18 @@ void fake_ops_close_files(struct fake *fake);
 
 /* Gives the fake, before it is opened, a has_news() that tells whether a fact is queued. */
 void fake_show_news(struct fake *fake);
+
+/* Says something of an operation, the last thing with RDY_FACT_LAST. */
+void fake_ops_tell(struct fake *fake, struct fake_op *op, struct rdy_fact fact);
+
+/* The next free buffer, ready to be filled; NULL if there is none. It stays free. */
+unsigned char *fake_ops_buffer(struct fake *fake, uint32_t *id);
+void fake_ops_use_buffer(struct fake *fake);
+void fake_ops_spare_buffer(struct fake *fake);
+
+/* fake_messages.c: a step of an operation on a datagram socket; false: nothing more now. */
+bool fake_message_recv_step(struct fake *fake, struct fake_op *op);
+void fake_message_send_step(struct fake *fake, struct fake_op *op);
 
 /* Opens a driver on @fake, which must outlive it. @opts may be NULL. */
 int fake_driver_open(struct fake *fake, const struct rdy_driver_opts *opts,

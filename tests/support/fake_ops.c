@@ -70,6 +70,17 @@ static int ops_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is
     return op_add(fake_of(backend), (struct fake_op){.fd = fd, .token = token});
 }
 
+static int ops_messages(struct rdy_backend *backend)
+{
+    return fake_of(backend)->ops_state.messages_error;
+}
+
+static int ops_recv_message(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there)
+{
+    (void)is_data_there;
+    return op_add(fake_of(backend), (struct fake_op){.fd = fd, .token = token, .is_message = true});
+}
+
 static int ops_accept(struct rdy_backend *backend, int fd, uint64_t token)
 {
     return op_add(fake_of(backend), (struct fake_op){.fd = fd, .token = token});
@@ -79,6 +90,15 @@ static int ops_send(struct rdy_backend *backend, const struct rdy_backend_send *
 {
     struct fake_op op = {.fd = send->fd, .token = send->token, .may_wait = send->may_wait};
 
+    int type = 0;
+    socklen_t type_size = sizeof(type);
+
+    rdy_assert(getsockopt(send->fd, SOL_SOCKET, SO_TYPE, &type, &type_size) == 0);
+    if (type == SOCK_DGRAM) { /* read when it is submitted */
+        op.is_message = true;
+        op.unread = send->message;
+        return op_add(fake_of(backend), op);
+    }
     rdy_assert(send->message->msg_iovlen <= sizeof(op.pieces) / sizeof(op.pieces[0]));
     if (send->message->msg_iovlen > 1)
         op.unread = send->message;
@@ -136,7 +156,46 @@ void fake_ops_install(struct rdy_backend_ops *ops)
     ops->send = ops_send;
     ops->connect = ops_connect;
     ops->close_file = ops_close_file;
+    ops->messages = ops_messages;
+    ops->recv_message = ops_recv_message;
     ops->salvage = ops_salvage;
+}
+
+void fake_ops_tell(struct fake *fake, struct fake_op *op, struct rdy_fact fact)
+{
+    fact.token = op->token;
+    if (fact.flags & RDY_FACT_LAST)
+        op->is_over = true;
+    tell(fake, fact);
+}
+
+unsigned char *fake_ops_buffer(struct fake *fake, uint32_t *id)
+{
+    struct fake_ops *ops = &fake->ops_state;
+    unsigned char *buffer;
+
+    if (ops->free_count == 0)
+        return NULL;
+    *id = ops->free[ops->free_first];
+    buffer = ops->memory + (size_t)*id * ops->buffer_size;
+    rdy_unpoison(buffer, ops->buffer_size); /* it is the kernel's to write to, but only its */
+    return buffer;
+}
+
+void fake_ops_use_buffer(struct fake *fake)
+{
+    struct fake_ops *ops = &fake->ops_state;
+
+    ops->free_first = (ops->free_first + 1) % FAKE_BUFFERS_MAX;
+    ops->free_count--;
+}
+
+void fake_ops_spare_buffer(struct fake *fake)
+{
+    struct fake_ops *ops = &fake->ops_state;
+
+    rdy_poison(ops->memory + (size_t)ops->free[ops->free_first] * ops->buffer_size,
+               ops->buffer_size);
 }
 
 static void op_last(struct fake *fake, struct fake_op *op, int result)
@@ -173,18 +232,15 @@ static bool recv_step(struct fake *fake, struct fake_op *op)
             op_last(fake, op, count > 0 ? -ENOBUFS : (count == 0 ? 0 : -errno));
         return false;
     }
-    fact.buffer = ops->free[ops->free_first];
-    buffer = ops->memory + (size_t)fact.buffer * ops->buffer_size;
-    rdy_unpoison(buffer, ops->buffer_size); /* it is the kernel's to write to, but only its */
+    buffer = fake_ops_buffer(fake, &fact.buffer);
     count = recv(op->fd, buffer, ops->buffer_size, MSG_DONTWAIT);
     if (count <= 0) {
-        rdy_poison(buffer, ops->buffer_size);
+        fake_ops_spare_buffer(fake);
         if (count == 0 || errno != EAGAIN)
             op_last(fake, op, count == 0 ? 0 : -errno);
         return false;
     }
-    ops->free_first = (ops->free_first + 1) % FAKE_BUFFERS_MAX;
-    ops->free_count--;
+    fake_ops_use_buffer(fake);
     fact.result = (int)count;
     if (ops->ends_each) {
         fact.flags |= RDY_FACT_LAST | RDY_FACT_OVERFLOW;
@@ -296,6 +352,13 @@ static void connect_step(struct fake *fake, struct fake_op *op)
     }
 }
 
+static bool (*step_of(const struct fake_op *op))(struct fake *fake, struct fake_op *op)
+{
+    if (rdy_token_about(op->token) == RDY_ABOUT_ACCEPT)
+        return accept_step;
+    return op->is_message ? fake_message_recv_step : recv_step;
+}
+
 static void op_progress(struct fake *fake, struct fake_op *op)
 {
     uint32_t steps_max = fake->ops_state.recv_max ? fake->ops_state.recv_max : 32;
@@ -312,14 +375,17 @@ static void op_progress(struct fake *fake, struct fake_op *op)
         connect_step(fake, op);
         return;
     }
+    if (op->is_message && rdy_token_about(op->token) == RDY_ABOUT_SEND) {
+        fake_message_send_step(fake, op);
+        return;
+    }
     if (rdy_token_about(op->token) == RDY_ABOUT_SEND) {
         send_submit(op);
         send_step(fake, op);
         return;
     }
     for (uint32_t step = 0; step < steps_max; step++) {
-        if (!(rdy_token_about(op->token) == RDY_ABOUT_RECV ? recv_step(fake, op)
-                                                           : accept_step(fake, op)))
+        if (!step_of(op)(fake, op))
             return;
     }
 }
@@ -329,6 +395,7 @@ void fake_ops_progress(struct fake *fake)
     struct fake_ops *ops = &fake->ops_state;
     uint32_t kept = 0;
 
+    ops->message_sends = 0;
     for (uint32_t i = 0; i < ops->ops_count; i++)
         op_progress(fake, &ops->op[i]);
     for (uint32_t i = 0; i < ops->ops_count; i++) {

@@ -14,6 +14,7 @@
 #define RECV_QUEUE_DEFAULT  16u
 #define MESSAGES_DEFAULT    64u /* datagrams are smaller, and come in bursts */
 #define SEND_QUEUE_DEFAULT  65536u
+#define RETRY_NS            RDY_NS_PER_MS
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise)
 {
@@ -182,6 +183,9 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
     /* A silent success ends no wait: who waits for one must not be kept from hearing of it. */
     if (completion->trying.first && (completion->is_impatient || completion->unarmed_count > 0))
         timeout_ns = 0;
+    /* What a turn left open, the kernel being short of memory, waits for no event of others. */
+    if (completion->is_doubtful && (timeout_ns < 0 || timeout_ns > RETRY_NS))
+        timeout_ns = RETRY_NS;
     /* Until all was tried: a try may find no room today, and be silent tomorrow. */
     if (!completion->trying.first && !completion->dirty.first)
         completion->is_impatient = false;

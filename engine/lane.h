@@ -177,9 +177,7 @@ static inline bool rdy_completion_has_work(const struct rdy_completion *completi
 {
     bool can_arm = completion->unarmed_count > 0 && completion->pool.free_count > 0;
 
-    return completion->dirty.first || can_arm ||
-           (completion->trying.first &&
-            (completion->is_impatient || completion->unarmed_count > 0));
+    return completion->dirty.first || completion->trying.first || can_arm;
 }
 
 /* The backend was asked for something: the kernel hears of it in the next turn. */

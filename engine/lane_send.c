@@ -150,6 +150,7 @@ static int try_one(struct rdy_completion *completion, struct rdy_lane *lane)
         .message = &header,
     };
     struct iovec *pieces = &single;
+    struct rdy_piece *piece;
     uint32_t count = 0;
     int rc;
 
@@ -158,11 +159,14 @@ static int try_one(struct rdy_completion *completion, struct rdy_lane *lane)
         send.message = &message->header;
         pieces = message->pieces;
     }
-    for (struct rdy_piece *piece = lane->unsent.first; piece; piece = piece->next) {
-        pieces[count++] = (struct iovec){.iov_base = piece->data, .iov_len = piece->len};
-        if (!message || count == RDY_SEND_PIECES_MAX)
+    for (piece = lane->unsent.first; piece; piece = piece->next) {
+        if (count == (message ? RDY_SEND_PIECES_MAX : 1))
             break;
+        pieces[count++] = (struct iovec){.iov_base = piece->data, .iov_len = piece->len};
     }
+    /* The rest, or the end, goes when these are known to be out, which ends no wait by itself. */
+    if (piece || (lane->flags & RDY_LANE_SHUTTING))
+        completion->is_impatient = true;
     if (message)
         message->header.msg_iovlen = count;
     else

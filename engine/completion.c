@@ -80,7 +80,9 @@ static int wait_to_recv(struct rdy_registration *reg, struct rdy_task *task, str
 
     if (rdy_event_ready(seen) != 0)
         rdy_clear_readiness(reg, seen);
-    return rdy_poll_readiness(reg, RDY_DIRECTION_READ, &waker, &seen);
+    /* The end is when the lane says so. Where a watch has told of it, READ_CLOSED stands for good,
+     * and who waits for a buffer to receive the rest would never sleep. */
+    return rdy_scheduled_io_wait_for(reg->io, RDY_DIRECTION_READ, RDY_READABLE, &waker, &seen);
 }
 
 static int give_way(struct rdy_task *task)
@@ -174,14 +176,16 @@ static int wait_to_send(struct rdy_stream *stream, struct rdy_task *task, struct
     struct rdy_waker waker = rdy_task_waker(task);
     struct rdy_event event = rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE);
 
-    if (rdy_stream_is_native(stream)) {
-        lane->flags |= RDY_LANE_WRITER;
-        stream->reg.driver->completion->is_impatient = true;
-        rdy_driver_call_again(stream->reg.driver);
-        if (rdy_event_ready(event) != 0)
-            rdy_clear_readiness(&stream->reg, event);
-    }
-    return rdy_poll_readiness(&stream->reg, RDY_DIRECTION_WRITE, &waker, &event);
+    if (!rdy_stream_is_native(stream))
+        return rdy_poll_readiness(&stream->reg, RDY_DIRECTION_WRITE, &waker, &event);
+    lane->flags |= RDY_LANE_WRITER;
+    stream->reg.driver->completion->is_impatient = true;
+    rdy_driver_call_again(stream->reg.driver);
+    if (rdy_event_ready(event) != 0)
+        rdy_clear_readiness(&stream->reg, event);
+    /* A WRITE_CLOSED that stands is a watch's, as above; that sending is over the lane will say. */
+    return rdy_scheduled_io_wait_for(stream->reg.io, RDY_DIRECTION_WRITE, RDY_WRITABLE, &waker,
+                                     &event);
 }
 
 static bool is_flushed(const struct rdy_lane *lane)

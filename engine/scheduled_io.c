@@ -193,11 +193,9 @@ void rdy_scheduled_io_cancel_all(struct rdy_scheduled_io *io, int result) RDY_UN
     (void)wake_with(io, RDY_READY_ALL, result, &wakes);
 }
 
-int rdy_scheduled_io_wait_in_slot(struct rdy_scheduled_io *io, enum rdy_direction direction,
-                                  const struct rdy_waker *waker, struct rdy_event *event)
+int rdy_scheduled_io_wait_for(struct rdy_scheduled_io *io, enum rdy_direction direction,
+                              uint32_t mask, const struct rdy_waker *waker, struct rdy_event *event)
 {
-    uint32_t mask = direction == RDY_DIRECTION_READ ? RDY_READABLE | RDY_READ_CLOSED
-                                                    : RDY_WRITABLE | RDY_WRITE_CLOSED;
     uint64_t word;
     bool is_ready;
 
@@ -215,6 +213,15 @@ int rdy_scheduled_io_wait_in_slot(struct rdy_scheduled_io *io, enum rdy_directio
         return rdy_scheduled_io_error(io);
     *event = rdy_word_event(word, mask);
     return 0;
+}
+
+int rdy_scheduled_io_wait_in_slot(struct rdy_scheduled_io *io, enum rdy_direction direction,
+                                  const struct rdy_waker *waker, struct rdy_event *event)
+{
+    uint32_t mask = direction == RDY_DIRECTION_READ ? RDY_READABLE | RDY_READ_CLOSED
+                                                    : RDY_WRITABLE | RDY_WRITE_CLOSED;
+
+    return rdy_scheduled_io_wait_for(io, direction, mask, waker, event);
 }
 
 int rdy_scheduled_io_link(struct rdy_scheduled_io *io, struct rdy_readiness *wait)

@@ -134,6 +134,11 @@ void rdy_scheduled_io_cancel_all(struct rdy_scheduled_io *io, int result);
 int rdy_scheduled_io_wait_in_slot(struct rdy_scheduled_io *io, enum rdy_direction direction,
                                   const struct rdy_waker *waker, struct rdy_event *event);
 
+/* The same, for those flags of the direction that are in @mask. */
+int rdy_scheduled_io_wait_for(struct rdy_scheduled_io *io, enum rdy_direction direction,
+                              uint32_t mask, const struct rdy_waker *waker,
+                              struct rdy_event *event);
+
 /* Links @wait, unless the entry became ready or ended: then 1. 0: linked. */
 int rdy_scheduled_io_link(struct rdy_scheduled_io *io, struct rdy_readiness *wait);
 

@@ -154,12 +154,66 @@ static void what_the_kernel_left_where_it_was_holds_nothing_up(void **state)
     assert_int_equal(rig->result, 1);
 }
 
+/* --- the end of the stream, known before it was received --- */
+
+static int poll_readable(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+    struct rdy_waker waker = rdy_task_waker(task);
+    struct rdy_event event;
+    int rc = rdy_poll_readiness(&rig->stream.reg, RDY_DIRECTION_READ, &waker, &event);
+
+    if (rc == RDY_PENDING || (rdy_event_ready(event) & RDY_READ_CLOSED) == 0) {
+        rdy_task_defer(task);
+        return RDY_PENDING;
+    }
+    return 0;
+}
+
+/* The watch has told of the end; the pool is empty; who waits for a buffer has to sleep. */
+static void known_end_keeps_nobody_awake_who_waits_for_a_buffer(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_driver_opts opts = {.buffers_count = 1, .buffer_size = 64};
+    struct rdy_stream other;
+    uint64_t polls;
+    int fds[2];
+
+    rig_reopen(rig, &opts);
+    rig_connect(rig);
+    rig_say(rig, "x", 1);
+    rig_run(rig, rig_poll_recv); /* and holds the only buffer */
+    assert_int_equal(rig->result, 1);
+    other = rig->stream;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+    assert_int_equal(rdy_stream_from_fd(&rig->stream, rig->runtime, fds[0]), 0);
+    assert_int_equal(send(fds[1], "rest", 4, MSG_NOSIGNAL), 4);
+    assert_int_equal(shutdown(fds[1], SHUT_WR), 0);
+    rig_run(rig, poll_readable);
+
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    polls = runtime_stats(rig->runtime).task_polls;
+    rig_turn(rig);
+    /* Those six of rig_turn() itself. On epoll it has its answer, in memory of its own. */
+    assert_int_equal(runtime_stats(rig->runtime).task_polls - polls, 6);
+
+    rdy_buf_release(&rig->held[0]);
+    rig_turn(rig);
+    assert_int_equal(rig->result, 4);
+    rig_release(rig);
+    rdy_stream_close(&other);
+    assert_int_equal(close(fds[1]), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         ON_THREE(more_pieces_than_one_operation_takes_all_go_out),
         ON_THREE(end_that_was_put_off_goes_out_while_nothing_else_happens),
         ON_FAKE_ONLY(what_the_kernel_left_where_it_was_holds_nothing_up),
+        ON_THREE(known_end_keeps_nobody_awake_who_waits_for_a_buffer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,6 +82,7 @@ struct rdy_backend {
     struct rdy_a64 interruptions; /* waits that a signal ended */
     bool looks_again; /* of two wake-ups, either each is a fact, or one fact holds the state */
     bool is_settled;  /* after wait(): whatever was submitted by then has had its facts */
+    bool has_lost;    /* after its death: facts there were that salvage() cannot bring */
 };
 
 /* A send operation. What it points to stays until the operation has ended. */

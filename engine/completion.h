@@ -56,10 +56,12 @@ static inline bool rdy_stream_receives(const struct rdy_stream *stream)
     return rdy_stream_is_native(stream) || lane->received.first || lane->recv == RDY_RECV_ENDED;
 }
 
-/* True if what is written next has to queue. */
+/* True if what is written next has to queue, or must not go out: a send that failed left a hole. */
 static inline bool rdy_stream_queues(const struct rdy_stream *stream)
 {
-    return rdy_stream_is_native(stream) || rdy_lane_of(stream->reg.io)->unsent.first;
+    const struct rdy_lane *lane = rdy_lane_of(stream->reg.io);
+
+    return rdy_stream_is_native(stream) || lane->unsent.first || lane->send_error;
 }
 
 #endif

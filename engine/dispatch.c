@@ -494,6 +494,7 @@ static void salvage(struct rdy_driver *driver)
         backend->is_settled = false;
         (void)rdy_driver_dispatch(driver, count);
     }
+    driver->completion->is_holed = backend->has_lost;
 }
 
 int rdy_driver_survive(struct rdy_driver *driver, int error)

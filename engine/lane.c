@@ -314,12 +314,24 @@ static bool may_resend(const struct rdy_lane *lane, int error)
            (error == -EPERM || error == -ENOSYS || error == -EACCES);
 }
 
+/* What was received before is still given; then the stream is over. */
+static void break_off(struct rdy_lane *lane)
+{
+    if (lane->recv == RDY_RECV_ENDED)
+        return;
+    lane->recv = RDY_RECV_ENDED;
+    lane->recv_error = -EIO;
+    rdy_lane_stamp(lane, RDY_READABLE | RDY_READ_CLOSED);
+}
+
 void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
 {
     struct rdy_completion *completion = io->driver->completion;
     struct rdy_lane *lane = rdy_lane_of(io);
     bool was_sending = lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_WAITING;
     bool is_intact = !was_sending || may_resend(lane, error);
+    bool is_holed = completion->is_holed && (lane->flags & RDY_LANE_LISTENER) == 0 &&
+                    (lane->recv == RDY_RECV_ACTIVE || lane->recv == RDY_RECV_CANCELLING);
 
     if (lane->flags & RDY_LANE_CONNECTS) {
         rdy_connect_survive(lane);
@@ -338,4 +350,7 @@ void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
     lane->send = RDY_SEND_IDLE;
     if (!is_intact)
         rdy_send_fail(completion, lane, -EIO);
+    /* Who waits for an answer to what may never have gone out would wait for ever. */
+    if (!is_intact || is_holed)
+        break_off(lane);
 }

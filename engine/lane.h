@@ -106,6 +106,7 @@ struct rdy_completion {
     bool has_messages;       /* and receives datagrams */
     bool is_impatient;       /* somebody waits for a silent success */
     bool is_doubtful;        /* some of `trying` were submitted in an earlier turn */
+    bool is_holed;           /* the ring was lost, and received data with it that nobody saw */
     struct rdy_lane **pages; /* of RDY_LANES_A_PAGE, by slot */
     uint32_t pages_count;
     struct rdy_lane_list dirty;

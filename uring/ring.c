@@ -213,6 +213,7 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
         rdy_a64_bump(&ring->backend->interruptions, 1);
     if (rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY)
         return 0;
+    ring->backend->has_lost = rc == -EBADR || ring_is_overflowing(ring);
     return rc;
 }
 

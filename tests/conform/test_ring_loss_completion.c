@@ -461,6 +461,68 @@ static void connection_under_way_is_made_over_epoll(void **state)
     in_a_child(connect_under_way, ENOSYS);
 }
 
+#define CHUNK 4096
+
+/* Writes as long as it can without waiting. */
+static int poll_fills(struct rdy_task *task, void *self)
+{
+    static const char chunk[CHUNK];
+    struct talk *talk = talk_of(self);
+
+    while (rdy_stream_poll_write(&talk->stream, task, chunk, sizeof(chunk)) > 0)
+        talk->echoed += sizeof(chunk);
+    return 0;
+}
+
+static void talk_drain(struct talk *talk)
+{
+    char bytes[CHUNK];
+
+    while (recv(talk->peer, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+        ;
+}
+
+static int poll_tries_all(struct rdy_task *task, void *self)
+{
+    struct talk *talk = talk_of(self);
+    struct iovec piece = {.iov_base = talk->heard, .iov_len = 1};
+
+    child_check(rdy_stream_poll_write(&talk->stream, task, "!", 1) == -EIO);
+    child_check(rdy_stream_poll_writev(&talk->stream, task, &piece, 1) == -EIO);
+    child_check(rdy_stream_poll_flush(&talk->stream, task) == -EIO);
+    child_check(rdy_stream_poll_recv(&talk->stream, task, &talk->owed) == -EIO);
+    child_check(rdy_stream_poll_read(&talk->stream, task, talk->heard, 1) == -EIO);
+    return 0;
+}
+
+/* Some of it is lost, so nothing must follow; and the answer to it may never come. */
+static void waiting_send_at_the_end(int error)
+{
+    struct talk talk;
+
+    talk_open(&talk);
+    talk_task(&talk, poll_arms);
+    for (int i = 0; i < 4; i++) {
+        talk_task(&talk, poll_fills);
+        talk_turn(&talk);
+    }
+    child_check(talk.echoed > 0 && rdy_stream_unsent(&talk.stream) > 0);
+    forbid(error, false);
+    talk_turn(&talk);
+    child_check(!rdy_completion_is_native(talk.runtime));
+    talk_drain(&talk); /* there would be room for more */
+    talk_turn(&talk);
+    talk_task(&talk, poll_tries_all);
+    talk_close(&talk);
+}
+
+static void stream_with_a_hole_ends_for_who_writes_and_who_reads(void **state)
+{
+    (void)state;
+    in_a_child(waiting_send_at_the_end, EPERM);
+    in_a_child(waiting_send_at_the_end, ENXIO);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -471,6 +533,7 @@ int main(void)
         cmocka_unit_test(reset_that_the_ring_was_told_of_is_not_forgotten),
         cmocka_unit_test(file_is_closed_once_when_the_ring_is_lost),
         cmocka_unit_test(connection_under_way_is_made_over_epoll),
+        cmocka_unit_test(stream_with_a_hole_ends_for_who_writes_and_who_reads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

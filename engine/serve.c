@@ -134,6 +134,12 @@ static void count_failure(struct rdy_accept_loop *loop)
     loop->is_starved = true;
 }
 
+/* As when epoll, in the place of a lost ring, had no room for it: no try will ever succeed. */
+static bool listener_has_ended(const struct rdy_accept_loop *loop)
+{
+    return rdy_event_is_shutdown(rdy_ready_event(&loop->listener->reg, RDY_INTEREST_READ));
+}
+
 int rdy_accept_loop_poll(struct rdy_accept_loop *loop, struct rdy_task *task)
 {
     struct rdy_runtime *runtime = rdy_task_runtime(task);
@@ -141,7 +147,7 @@ int rdy_accept_loop_poll(struct rdy_accept_loop *loop, struct rdy_task *task)
     RDY_BEGIN(&loop->co);
     for (;;) {
         RDY_AWAIT(&loop->co, loop->rc = accept_until_shutdown(loop, task));
-        if (!is_passing(loop->rc))
+        if (!is_passing(loop->rc) || listener_has_ended(loop))
             break;
         count_failure(loop);
         loop->resume_ns = rdy_runtime_now_ns(runtime) + PAUSE_NS;

@@ -153,7 +153,7 @@ static void syn_arrives(void *arg, uint64_t tries)
         client->state = SIM_SOCK_OVER;
         client->is_read_shut = true;
         client->is_write_shut = true;
-        client->is_excused = sim.is_overdue;
+        client->is_excused = sim.is_overdue || sim.has_refused;
         sim_note("refused", client->id, 0, 0);
         sim_sock_wake(client, 0);
     } else if (listener->queue_count > listener->backlog) {
@@ -209,6 +209,7 @@ struct sim_sock *sim_sock_accept(struct sim_sock *listener, int *error)
 void sim_sock_give_up(struct sim_sock *sock)
 {
     sock->is_excused = true;
+    sim.has_refused = sim.has_refused || sock->state == SIM_SOCK_LISTENING;
     if (sock->peer)
         sock->peer->is_excused = true;
     for (struct sim_sock *next = sock->queue_first; next; next = next->queue_next)
@@ -293,7 +294,7 @@ static void close_listener(struct sim_sock *listener)
     int error;
 
     while ((sock = sim_sock_accept(listener, &error))) {
-        sock->peer->is_excused = sim.is_overdue;
+        sock->peer->is_excused = sim.is_overdue || sim.has_refused;
         sim_sock_close(sock, true);
     }
 }

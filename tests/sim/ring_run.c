@@ -10,6 +10,8 @@
 
 #include <stdlib.h>
 
+#include "engine/poison.h"
+
 /* Work that one enter runs, and rounds of a multishot receive in one piece of work. */
 #define PORTION    20u
 #define ROUNDS_MAX 32u
@@ -151,6 +153,7 @@ static bool recv_once(struct sim_request *request)
     struct sim_ring *ring = request->ring;
     struct rdy_fact fact = {.token = request->token, .flags = RDY_FACT_BUFFER};
     size_t room = ring->buffer_size;
+    unsigned char *memory;
     ssize_t count;
 
     if (ring->free_count == 0) {
@@ -160,9 +163,11 @@ static bool recv_once(struct sim_request *request)
     if (room > 1 && sim_one_of(sim.weather.short_one_of))
         room = (size_t)sim_between(1, room);
     fact.buffer = buffer_take(ring);
-    count = sim_sock_recv(request->file->sock,
-                          ring->memory + (size_t)fact.buffer * ring->buffer_size, room, false);
+    memory = ring->memory + (size_t)fact.buffer * ring->buffer_size;
+    rdy_unpoison(memory, ring->buffer_size); /* it is the kernel's to write to, but only its */
+    count = sim_sock_recv(request->file->sock, memory, room, false);
     if (count <= 0) {
+        rdy_poison(memory, ring->buffer_size);
         buffer_untake(ring, fact.buffer);
         if (count != -EAGAIN)
             post_last(request, (int)count);

@@ -13,6 +13,7 @@
 struct sim_scene sim_scene;
 
 static const struct sockaddr_in tcp_address = {.sin_family = AF_INET, .sin_port = 1};
+static const struct sockaddr_in guard_address = {.sin_family = AF_INET, .sin_port = 2};
 static const struct sockaddr_un local_address = {.sun_family = AF_UNIX, .sun_path = "\0sim"};
 static struct rdy_listener tcp_listener;
 static struct rdy_listener local_listener;
@@ -131,6 +132,12 @@ static void begin(void)
         places[places_count] =
             (struct sim_place){(const struct sockaddr *)&local_address, sizeof(local_address)};
         serve(&local_listener, places[places_count].addr, places[places_count].addr_len);
+        places_count++;
+    }
+    if (sim.weather.has_guard) {
+        places[places_count] =
+            (struct sim_place){(const struct sockaddr *)&guard_address, sizeof(guard_address)};
+        sim_guard_begin(places[places_count].addr, places[places_count].addr_len);
         places_count++;
     }
     sim_peers_begin(places, places_count);

@@ -94,4 +94,5 @@ void sim_draw_weather(struct sim_weather *weather)
     if (weather->peers == 1u << SIM_PEER_URGENT)
         weather->peers |= 1u << SIM_PEER_FAITHFUL;
     weather->has_unix = sim_below(2);
+    weather->has_guard = sim_below(3) == 0;
 }

@@ -69,6 +69,7 @@ struct sim_weather {
     uint32_t sessions; /* a bit for each kind, see programs.h */
     uint32_t peers;    /* the same of peers.h */
     bool has_unix;
+    bool has_guard;
 };
 
 typedef void sim_event_fn(void *arg, uint64_t data);
@@ -83,9 +84,10 @@ struct sim_world {
     uint64_t happened_before; /* the same at the last wait that asked for no pause */
     uint64_t idle_turns;      /* such waits in a row in which nothing at all happened */
     bool is_tracing;
-    bool is_overdue; /* the runtime was told to shut down */
-    bool was_lost;   /* the ring has died */
-    bool was_quiet;  /* everything that was to be said had been said */
+    bool is_overdue;  /* the runtime was told to shut down */
+    bool was_lost;    /* the ring has died */
+    bool has_refused; /* a listener is not watched, for want of memory: it may close */
+    bool was_quiet;   /* everything that was to be said had been said */
     struct sim_weather weather;
 };
 

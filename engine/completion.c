@@ -398,7 +398,8 @@ static int accept_now(struct rdy_listener *listener, struct rdy_lane *lane, stru
 {
     int fd = rdy_accept_next(lane);
 
-    if (fd >= 0 && !rdy_accept_has_more(lane))
+    /* Without a ring READABLE speaks of the kernel's queue; here are what a lost one has left. */
+    if (fd >= 0 && !rdy_accept_has_more(lane) && listener->reg.driver->completion->is_native)
         rdy_clear_readiness(&listener->reg, event);
     if (fd != RDY_PENDING || (rdy_event_ready(event) & RDY_READABLE) == 0)
         return fd;

@@ -517,6 +517,51 @@ static int poll_accepts(struct rdy_task *task, void *self)
                : 0;
 }
 
+static int connect_to(const struct sockaddr_in *addr)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)addr, sizeof(*addr)), 0);
+    return fd;
+}
+
+/* One was accepted by the ring before it died, the other came when epoll watched. */
+static void connections_from_before_and_after_the_loss_are_accepted(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_len = sizeof(addr);
+    struct listening listening = {.listener.fd = -1, .stream.fd = -1};
+    struct rdy_task_id id;
+    int peers[2];
+
+    assert_int_equal(rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
+                                       sizeof(addr), &opts),
+                     0);
+    assert_int_equal(getsockname(listening.listener.fd, (struct sockaddr *)&addr, &addr_len), 0);
+    id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    peers[0] = connect_to(&addr);
+    rig_turn(rig);
+
+    rdy_runtime_driver(rig->runtime)->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    rig_turn(rig);
+    peers[1] = connect_to(&addr);
+    rig_turn(rig);
+    for (int i = 0; i < 2; i++) {
+        id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+        rig_turn(rig);
+        assert_int_equal(rdy_task_abort(rig->runtime, id), -ESRCH);
+        rdy_stream_close(&listening.stream);
+        assert_int_equal(close(peers[i]), 0);
+    }
+    rdy_listener_close(&listening.listener);
+}
+
 /* Connections and the room for them are freed all the same; ASan sees that. */
 static void runtime_closes_over_an_accept_that_never_ends(void **state)
 {
@@ -561,6 +606,7 @@ int main(void)
         ON_FAKE_ONLY(stream_ends_of_which_a_dead_ring_has_lost_bytes),
         ON_FAKE_ONLY(last_facts_in_reverse_order_free_everything),
         ON_FAKE_ONLY(runtime_closes_over_operations_that_never_end),
+        ON_FAKE_ONLY(connections_from_before_and_after_the_loss_are_accepted),
         ON_FAKE_ONLY(runtime_closes_over_an_accept_that_never_ends),
     };
 

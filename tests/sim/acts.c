@@ -91,6 +91,20 @@ static int breaker_poll(struct rdy_task *task, void *self)
     return 0;
 }
 
+/* Wakes itself while it is being polled, and has to be polled again for that. */
+static int restless_poll(struct rdy_task *task, void *self)
+{
+    struct sleeper *my = self;
+    struct rdy_waker waker = rdy_task_waker(task);
+
+    if (my->naps++ == NAPS) {
+        sim_scene.restless--;
+        return 0;
+    }
+    rdy_waker_wake(&waker);
+    return RDY_PENDING;
+}
+
 void sim_acts_begin(struct rdy_runtime *runtime)
 {
     struct rdy_task_spec spec = {
@@ -98,6 +112,9 @@ void sim_acts_begin(struct rdy_runtime *runtime)
 
     for (uint32_t i = 0; i < sim.weather.sleepers_count; i++)
         sim_check(rdy_spawn(runtime, &spec, NULL, NULL) == 0);
+    spec.poll = restless_poll;
+    sim_check(rdy_spawn(runtime, &spec, NULL, NULL) == 0);
+    sim_scene.restless++;
     spec.poll = breaker_poll;
     if (sim.weather.aborts_count > 0)
         sim_check(rdy_spawn(runtime, &spec, NULL, NULL) == 0);

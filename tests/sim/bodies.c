@@ -107,6 +107,13 @@ static void hold(struct sim_session *my)
         my->held = rdy_buf_keep(&my->buf);
 }
 
+/* Unless others would miss the descriptor, or the ring's death would not be heard of. */
+static bool may_sleep_on_it(void)
+{
+    return sim.weather.fds_max > SIM_SLEEPERS_FDS_MIN && sim.weather.death_at == 0 &&
+           !sim.weather.is_dropping;
+}
+
 int sim_session_recv(struct sim_session *my, struct rdy_task *task)
 {
     RDY_BEGIN(&my->co);
@@ -132,6 +139,13 @@ int sim_session_recv(struct sim_session *my, struct rdy_task *task)
         return (int)my->got;
     if (sim_one_of(2))
         (void)rdy_stream_shutdown(&my->stream, SHUT_WR);
+    /* The end has to arrive although nothing is asked of the stream any more. */
+    if (may_sleep_on_it() && sim_one_of(3)) {
+        (void)rdy_stream_shutdown(&my->stream, SHUT_WR);
+        my->nap_ns = sim.now_ns + SIM_LONG_NS;
+        RDY_AWAIT(&my->co, my->rc = RDY_UNTIL_SHUTDOWN(
+                               &my->until, task, rdy_timer_poll_until(&my->nap, task, my->nap_ns)));
+    }
     RDY_AWAIT(&my->co, my->rc = SIM_UNTIL(my, task, rdy_stream_poll_flush(&my->stream, task)));
     RDY_END(&my->co);
     return my->rc;
@@ -152,12 +166,35 @@ static ssize_t recv_any(struct sim_session *my, struct rdy_task *task)
     return got;
 }
 
+/* Many small pieces of one buffer. */
+static ssize_t send_bits(struct sim_session *my, struct rdy_task *task)
+{
+    while (my->buf.len > 0) {
+        size_t len;
+        int rc;
+
+        if (!my->held.block) {
+            my->held = rdy_buf_keep(&my->buf);
+            my->held.len = (size_t)sim_between(1, my->buf.len < 5 ? my->buf.len : 5);
+        }
+        len = my->held.len;
+        rc = rdy_stream_poll_send(&my->stream, task, &my->held);
+        if (rc < 0)
+            return rc;
+        rdy_buf_advance(&my->buf, len);
+    }
+    rdy_buf_release(&my->buf);
+    return 0;
+}
+
 static ssize_t send_any(struct sim_session *my, struct rdy_task *task)
 {
     ssize_t count;
 
     if (my->done == 0)
         return rdy_stream_poll_send(&my->stream, task, &my->buf);
+    if (my->done == 1)
+        return send_bits(my, task);
     while (my->buf.len > 0) {
         count = rdy_stream_poll_write(&my->stream, task, my->buf.data, my->buf.len);
         if (count < 0)
@@ -176,7 +213,7 @@ int sim_session_mixed(struct sim_session *my, struct rdy_task *task)
         RDY_AWAIT(&my->co, my->got = SIM_UNTIL(my, task, recv_any(my, task)));
         if (my->got <= 0)
             break;
-        my->done = sim_below(2);
+        my->done = sim_below(3);
         RDY_AWAIT(&my->co, my->rc = (int)SIM_UNTIL(my, task, send_any(my, task)));
         if (my->rc < 0)
             return my->rc;

@@ -4,7 +4,7 @@
 
 #include "tests/sim/scene.h"
 
-#define IDLE_TURNS_MAX 20000u
+#define IDLE_TURNS_MAX 1500u
 #define STEPS_MAX      400000u
 #define QUIET_NS       (20 * 24 * 3600 * SIM_S) /* who waits longer waits for something else */
 

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define MARK_NS 2000u /* the longest time between the two wake-ups of urgent data */
+
 void sim_flow_send(struct sim_sock *to, sim_event_fn *fn, uint64_t data)
 {
     uint64_t at_ns;
@@ -95,22 +97,26 @@ uint32_t sim_sock_look(struct sim_sock *sock)
 
 /* --- on the way --- */
 
-/* Urgent data wakes twice: for the mark, then for the bytes. */
+/* Urgent data wakes twice: for the mark, then for the bytes; perhaps with something in between. */
 static void bytes_arrive(void *arg, uint64_t position)
 {
     struct sim_sock *sock = arg;
     struct sim_flow *flow = &sock->in;
 
+    if (position <= flow->arrived)
+        return;
     if (sock->is_orphan) {
         sim_sock_send_reset(sock->peer);
         return;
     }
-    if (sock->state != SIM_SOCK_CONNECTED || position <= flow->arrived)
+    if (sock->state != SIM_SOCK_CONNECTED)
         return;
     if (flow->mark_written && flow->mark_written <= position) {
         flow->mark = flow->mark_written;
         flow->mark_written = 0;
         sim_sock_wake(sock, SIM_KEY_DATA);
+        sim_after(sim_below(MARK_NS), bytes_arrive, sock, position);
+        return;
     }
     flow->arrived = position;
     sim_sock_wake(sock, SIM_KEY_DATA);
@@ -271,6 +277,7 @@ ssize_t sim_sock_send(struct sim_sock *sock, const void *data, size_t len)
     if (count == 0)
         return len == 0 ? 0 : -EAGAIN;
     copy_in(out, data, count);
+    sim.happened++;
     sim_flow_send(sock->peer, bytes_arrive, out->written);
     return (ssize_t)count;
 }

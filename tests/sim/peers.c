@@ -10,6 +10,7 @@
 #define UPSTREAMS_MAX 128u
 #define CHUNK_MAX     3000u
 #define HELD_MAX      2048u
+#define DEAF_NS       (20 * SIM_MS)
 
 struct actor {
     struct sim_waiter waiter; /* first */
@@ -198,10 +199,10 @@ static bool peer_quits(struct peer *peer)
         peer_leave(peer, false);
         return true;
     case SIM_PEER_DEAF:
-        if (sim_below(30) == 0)
+        if (sim_below(6) == 0)
             peer_leave(peer, true);
         else
-            actor_schedule(&peer->actor, pause_ns() + SIM_MS);
+            actor_schedule(&peer->actor, pause_ns() + DEAF_NS);
         return peer->actor.is_done;
     case SIM_PEER_FAITHFUL:
     case SIM_PEER_PATIENT:
@@ -216,7 +217,8 @@ static bool peer_quits(struct peer *peer)
 
 static bool closes_by_itself(const struct peer *peer)
 {
-    return peer->kind == SIM_PEER_PATIENT || peer->kind == SIM_PEER_ASKING;
+    return peer->kind == SIM_PEER_PATIENT || peer->kind == SIM_PEER_ASKING ||
+           (peer->kind == SIM_PEER_URGENT && peer->id % 2 == 0); /* no end that wakes once more */
 }
 
 static void peer_step(struct actor *actor)

@@ -14,7 +14,7 @@ enum sim_peer_kind {
     SIM_PEER_PATIENT,      /* sends all, and closes when it has heard all */
     SIM_PEER_ASKING,       /* sends a little, and goes on when that has come back */
     SIM_PEER_SLOW,         /* as the faithful, but hears a few bytes at a time, late */
-    SIM_PEER_URGENT,       /* as the faithful, with urgent bytes in between */
+    SIM_PEER_URGENT,       /* as the faithful or the patient, with urgent bytes in between */
     SIM_PEER_IDLE,         /* says nothing, and closes */
     SIM_PEER_RESETTING,    /* breaks off with a reset */
     SIM_PEER_VANISHING,    /* closes, with bytes under way */

@@ -4,6 +4,11 @@
 #define RDY_TESTS_SIM_PROGRAMS_H
 
 #include "tests/sim/scene.h"
+#include "tests/sim/world.h"
+
+#define SIM_LONG_NS (30 * 24 * 3600 * SIM_S) /* longer than what counts as quiet */
+
+#define SIM_SLEEPERS_FDS_MIN 100u
 
 enum sim_session_kind {
     SIM_SESSION_READ = 0, /* read and write_all */
@@ -28,6 +33,7 @@ struct sim_session {
     struct rdy_timer idle;
     struct rdy_timer nap;
     uint64_t idle_ns;
+    uint64_t nap_ns;
     ssize_t got;
     size_t done;
     int rc;

@@ -156,6 +156,7 @@ bool sim_scene_quiet(void)
     sim_note("all is quiet", 0, 0, 0);
     sim.was_quiet = true;
     sim_peers_check();
+    sim_check(sim_scene.restless == 0);
     sim_scene_check_levels();
     sim_scene_shut();
     return true;

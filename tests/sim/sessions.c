@@ -4,8 +4,6 @@
 
 #include "tests/sim/world.h"
 
-#define IDLE_NS (30 * 24 * 3600 * SIM_S) /* longer than what counts as quiet */
-
 static enum sim_session_kind kind_draw(void)
 {
     for (;;) {
@@ -24,7 +22,7 @@ static void session_begin(struct sim_session *my, struct rdy_task *task)
     my->id = rdy_task_get_id(task);
     my->up.fd = -1;
     my->room = (size_t)sim_between(1, sizeof(my->bytes));
-    my->idle_ns = sim_below(2) ? UINT64_MAX : sim.now_ns + IDLE_NS;
+    my->idle_ns = sim_below(2) ? UINT64_MAX : sim.now_ns + SIM_LONG_NS;
     my->has_begun = true;
     rdy_list_push_back(&sim_scene.sessions, &my->link);
     sim_scene.sessions_count++;

@@ -74,6 +74,20 @@ static void draw_engine(struct sim_weather *weather)
     weather->is_completing = sim_below(2);
 }
 
+/* What an urgent mark can do to a reader is seldom, so some seeds are about nothing else. */
+static void draw_urgent(struct sim_weather *weather)
+{
+    weather->is_ring = true;
+    weather->is_completing = false;
+    weather->death_at = 0;
+    weather->relook_one_of = 0;
+    weather->late_one_of = 0;
+    weather->sessions = 1u << SIM_SESSION_READ;
+    weather->peers = 1u << SIM_PEER_URGENT;
+    weather->has_unix = false;
+    weather->has_guard = false;
+}
+
 void sim_draw_weather(struct sim_weather *weather)
 {
     draw_kernel(weather);
@@ -95,4 +109,6 @@ void sim_draw_weather(struct sim_weather *weather)
         weather->peers |= 1u << SIM_PEER_FAITHFUL;
     weather->has_unix = sim_below(2);
     weather->has_guard = sim_below(3) == 0;
+    if (sim_below(16) == 0)
+        draw_urgent(weather);
 }

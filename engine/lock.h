@@ -25,6 +25,7 @@ static inline void rdy_lock_acquire(struct rdy_lock *lock) RDY_ACQUIRES(*lock) R
 {
     uint32_t seen = 0;
 
+    rdy_model_await(&lock->state.v, 0);
     if (rdy_unlikely(!rdy_a32_cas_acq_rel(&lock->state, &seen, 1)))
         rdy_lock_slow(lock);
 }

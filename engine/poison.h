@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What AddressSanitizer and its leak checker must be told about memory that they did not hand out
- * themselves. Nothing in other builds.
+ * themselves, and the model checker about memory that it did. Nothing in other builds.
  */
 #ifndef RDY_ENGINE_POISON_H
 #define RDY_ENGINE_POISON_H
 
-#include "engine/base.h"
+#include "engine/atomic.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define RDY_ASAN
@@ -26,6 +26,8 @@ static inline void rdy_poison(const void *bytes, size_t size)
 {
 #ifdef RDY_ASAN
     __asan_poison_memory_region(bytes, size);
+#elif defined(RDY_MODEL)
+    rdy_model_poison(bytes, size);
 #else
     (void)bytes;
     (void)size;
@@ -36,6 +38,8 @@ static inline void rdy_unpoison(const void *bytes, size_t size)
 {
 #ifdef RDY_ASAN
     __asan_unpoison_memory_region(bytes, size);
+#elif defined(RDY_MODEL)
+    rdy_model_unpoison(bytes, size);
 #else
     (void)bytes;
     (void)size;

@@ -10,7 +10,11 @@
 
 #include "engine/base.h"
 
+#ifdef RDY_MODEL
+#define RDY_WAKES_MAX 1 /* full at once: what happens between two batches is what matters */
+#else
 #define RDY_WAKES_MAX 32
+#endif
 
 struct rdy_wakes {
     uint32_t count;

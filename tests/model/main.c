@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * model_check: runs targets, every way there is or at random, and prints the schedule that fails.
+ *
+ *   model_check --list
+ *   model_check --target NAME [--preemptions N] [--executions N] [--seconds N]
+ *   model_check --target NAME --random N [--seed N]
+ *   model_check --target NAME --replay CHOICES
+ *
+ * Exit status: 0 nothing was found and the search is complete, 1 a failure or a search that was not
+ * finished, 2 a command that makes no sense.
+ */
+#include "tests/model/checker.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct command {
+    const char *target;
+    const char *replay;
+    uint64_t executions;
+    uint64_t random;
+    uint64_t seed;
+    uint64_t seconds;
+    int64_t preemptions; /* -1: as the target says */
+    bool is_list;
+};
+
+static const struct model_target *const *const lists[] = {
+    model_self_targets,
+    model_lock_targets,
+    model_readiness_targets,
+};
+
+#define LISTS_COUNT (sizeof(lists) / sizeof(lists[0]))
+
+static const struct model_target *find(const char *name)
+{
+    for (size_t i = 0; i < LISTS_COUNT; i++) {
+        for (const struct model_target *const *target = lists[i]; *target; target++) {
+            if (strcmp((*target)->name, name) == 0)
+                return *target;
+        }
+    }
+    return NULL;
+}
+
+static void print_list(void)
+{
+    for (size_t i = 0; i < LISTS_COUNT; i++) {
+        for (const struct model_target *const *target = lists[i]; *target; target++)
+            (void)printf("%s: %s\n", (*target)->name, (*target)->claim);
+    }
+}
+
+static double now_s(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void print_totals(const struct command *command, double seconds)
+{
+    const struct search_totals *totals = search_totals();
+
+    (void)printf("%s: %llu executions", run.target->name, (unsigned long long)totals->executions);
+    if (totals->pruned > 0)
+        (void)printf(" (and %llu left early)", (unsigned long long)totals->pruned);
+    (void)printf(", longest %u steps, %.2f s", totals->steps_max, seconds);
+    if (command->random > 0)
+        (void)printf(", random, seeds %llu and up", (unsigned long long)command->seed);
+    else if (!totals->is_complete)
+        (void)printf(run.outcome == OUTCOME_FAILED ? " until it was found" : ", NOT FINISHED");
+    else if (totals->is_cut)
+        (void)printf(", all with few enough preemptions");
+    else
+        (void)printf(", all there are");
+    (void)printf("\n");
+}
+
+/* 0: nothing found, all searched; 1. */
+static int check(const struct command *command)
+{
+    struct search_opts opts = {
+        .mode = SEARCH_ALL,
+        .preemptions = run.target->preemptions,
+        .executions_max = command->executions,
+        .seed = command->seed,
+        .replay = command->replay,
+    };
+    double began = now_s();
+    bool is_late = false;
+
+    if (command->preemptions >= 0)
+        opts.preemptions = (uint32_t)command->preemptions;
+    if (command->random > 0) {
+        opts.mode = SEARCH_RANDOM;
+        opts.executions_max = command->random;
+    }
+    if (command->replay)
+        opts.mode = SEARCH_REPLAY;
+    search_begin(&opts);
+    while (!is_late && search_next()) {
+        fiber_run_once();
+        search_count();
+        if (run.outcome == OUTCOME_FAILED) {
+            report_failure();
+            print_totals(command, now_s() - began);
+            return run.target->must_fail && strstr(run.failure, run.target->must_fail) ? 0 : 1;
+        }
+        is_late = now_s() - began > (double)command->seconds;
+    }
+    print_totals(command, now_s() - began);
+    if (run.target->must_fail) {
+        (void)printf("%s: '%s' was not found\n", run.target->name, run.target->must_fail);
+        return 1;
+    }
+    return opts.mode != SEARCH_ALL || search_totals()->is_complete ? 0 : 1;
+}
+
+static bool read_number(const char *text, uint64_t *number)
+{
+    char *end = NULL;
+
+    *number = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0';
+}
+
+static bool read_command(int argc, char **argv, struct command *command)
+{
+    static const struct option options[] = {
+        {"target", required_argument, NULL, 't'},
+        {"replay", required_argument, NULL, 'p'},
+        {"executions", required_argument, NULL, 'e'},
+        {"random", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 's'},
+        {"seconds", required_argument, NULL, 'l'},
+        {"preemptions", required_argument, NULL, 'b'},
+        {"list", no_argument, NULL, 'i'},
+        {0},
+    };
+    uint64_t number = 0;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == '?')
+            return false;
+        if (option == 'i')
+            command->is_list = true;
+        else if (option == 't')
+            command->target = optarg;
+        else if (option == 'p')
+            command->replay = optarg;
+        else if (!read_number(optarg, &number))
+            return false;
+        else if (option == 'e')
+            command->executions = number;
+        else if (option == 'r')
+            command->random = number;
+        else if (option == 's')
+            command->seed = number;
+        else if (option == 'l')
+            command->seconds = number;
+        else
+            command->preemptions = (int64_t)number;
+    }
+    return optind == argc && (command->is_list || command->target);
+}
+
+int main(int argc, char **argv)
+{
+    struct command command = {
+        .executions = UINT64_MAX,
+        .seed = 1,
+        .seconds = 1u << 20,
+        .preemptions = -1,
+    };
+
+    if (!read_command(argc, argv, &command)) {
+        (void)fprintf(stderr, "model_check: --list, or --target NAME; see tests/model/main.c\n");
+        return 2;
+    }
+    if (command.is_list) {
+        print_list();
+        return 0;
+    }
+    run.target = find(command.target);
+    if (!run.target) {
+        (void)fprintf(stderr, "model_check: no target '%s'; --list shows them\n", command.target);
+        return 2;
+    }
+    return check(&command);
+}

@@ -31,3 +31,9 @@ build_into() {
         return 1
     fi
 }
+
+# What the tests run from.
+build_tests() {
+    build_into "$root/build-test" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DRDY_DEBUG=ON -DRDY_WERROR=ON \
+        -DRDY_TESTS=ON -DRDY_BENCH=OFF -DRDY_LIBUV=ON
+}

@@ -83,7 +83,8 @@ void model_thread_local(void *variable, size_t size);
 /* A waker that counts, and somebody who sleeps until it has run. */
 struct model_alarm {
     struct rdy_a32 rings; /* since the last sleep ended */
-    uint32_t total;
+    uint32_t total;       /* in sleeps that ended */
+    uint32_t asked;       /* by the target: so many may there be */
     bool (*is_due)(const void *arg);
     const void *arg;
 };

@@ -100,16 +100,27 @@ static void poll_until(uint32_t count, struct model_alarm *alarm)
     while (count > 0) {
         ssize_t rc = rdy_poll_io(&stage->reg, RDY_DIRECTION_READ, &waker, take, NULL);
 
-        if (rc == RDY_PENDING)
+        if (rc == RDY_PENDING) {
+            alarm->asked++;
             model_alarm_sleep(alarm);
-        else if (rc == 1)
+        } else if (rc == 1) {
             count--;
-        else
+        } else {
             model_fail("rdy_poll_io() said %zd", rc);
+        }
     }
 }
 
 /* --- set, clear, poll ---------------------------------------------------------------------- */
+
+/* A slot's waker runs once for each answer that said "not yet". */
+static void finish_once(void)
+{
+    const struct model_alarm *alarm = &stage->alarm[0];
+
+    model_require(alarm->total + alarm->rings.v <= alarm->asked);
+    finish();
+}
 
 static void read_one(void)
 {
@@ -123,10 +134,35 @@ static void read_two(void)
 
 static const struct model_target set_clear_poll = {
     .name = "set_clear_poll",
-    .claim = "a clear never takes an event away that came since; a reader in the slot is woken",
+    .claim = "a clear takes no event away that came since; a reader in the slot is woken once",
+    .set_up = set_up,
+    .finish = finish_once,
+    .fiber = {{"driver", arrive_twice}, {"reader", read_two}},
+    .stale_max = 2,
+};
+
+static void arrive_with_message(void)
+{
+    stage->written = 1;
+    arrive(1, RDY_READABLE);
+}
+
+static void read_message(void)
+{
+    struct rdy_waker waker = model_alarm_waker(&stage->alarm[0]);
+    struct rdy_event event;
+
+    while (rdy_poll_readiness(&stage->reg, RDY_DIRECTION_READ, &waker, &event) == RDY_PENDING)
+        model_alarm_sleep(&stage->alarm[0]);
+    model_require(stage->written == 1);
+}
+
+static const struct model_target set_publishes = {
+    .name = "set_publishes",
+    .claim = "who sees an event sees what was written before it",
     .set_up = set_up,
     .finish = finish,
-    .fiber = {{"driver", arrive_twice}, {"reader", read_two}},
+    .fiber = {{"driver", arrive_with_message}, {"reader", read_message}},
     .stale_max = 2,
 };
 
@@ -148,6 +184,58 @@ static const struct model_target two_clears = {
     .set_up = set_up,
     .finish = finish,
     .fiber = {{"driver", arrive_once}, {"reader", read_one}, {"other", clear_what_is_seen}},
+    .stale_max = 1,
+};
+
+/* --- a waker that comes back ------------------------------------------------------------------ */
+
+static void poll_other_side(void *arg, uint64_t data)
+{
+    struct rdy_waker ring = model_alarm_waker(&stage->alarm[0]);
+    struct rdy_waker quiet = model_alarm_waker(&stage->alarm[1]);
+    struct rdy_event event;
+
+    (void)arg;
+    (void)data;
+    model_require(rdy_poll_readiness(&stage->reg, RDY_DIRECTION_WRITE, &quiet, &event) ==
+                  RDY_PENDING);
+    rdy_waker_wake(&ring);
+}
+
+static void read_reentering(void)
+{
+    struct rdy_waker waker = {.fn = poll_other_side};
+    struct rdy_event event;
+
+    if (rdy_poll_readiness(&stage->reg, RDY_DIRECTION_READ, &waker, &event) == RDY_PENDING)
+        model_alarm_sleep(&stage->alarm[0]);
+}
+
+static void wait_reentering(void)
+{
+    struct rdy_waker waker = {.fn = poll_other_side};
+    struct rdy_event event;
+
+    rdy_readiness_init(stage->wait[0], &stage->reg, RDY_INTEREST_READ);
+    if (rdy_readiness_poll(stage->wait[0], &waker, &event) == RDY_PENDING)
+        model_alarm_sleep(&stage->alarm[0]);
+}
+
+static const struct model_target wake_reenters = {
+    .name = "wake_reenters",
+    .claim = "a waker may use the entry that it is told of",
+    .set_up = set_up,
+    .finish = finish,
+    .fiber = {{"driver", arrive_once}, {"reader", read_reentering}},
+    .stale_max = 1,
+};
+
+static const struct model_target wake_reenters_wait = {
+    .name = "wake_reenters_wait",
+    .claim = "so may one that was linked",
+    .set_up = set_up,
+    .finish = finish,
+    .fiber = {{"driver", arrive_once}, {"waiter", wait_reentering}},
     .stale_max = 1,
 };
 
@@ -361,7 +449,32 @@ static const struct model_target end_set = {
     .stale_max = 1,
 };
 
+static struct rdy_event seen_event;
+
+static void set_up_seen(void)
+{
+    set_up_end();
+    (void)rdy_scheduled_io_set(stage->io, RDY_READABLE);
+    seen_event = rdy_ready_event(&stage->reg, RDY_INTEREST_READ);
+}
+
+static void clear_and_poll(void)
+{
+    rdy_clear_readiness(&stage->reg, seen_event);
+    poll_until_end();
+}
+
+static const struct model_target end_clear = {
+    .name = "end_vs_clear",
+    .claim = "a clear does not take the end away",
+    .set_up = set_up_seen,
+    .finish = finish,
+    .fiber = {{"ender", end_it}, {"reader", clear_and_poll}},
+    .stale_max = 2,
+};
+
 const struct model_target *const model_readiness_targets[] = {
-    &set_clear_poll,    &two_clears,    &two_pollers, &two_waits, &wake_cancel,
-    &wake_cancel_crowd, &replace_waker, &end_poll,    &end_set,   NULL,
+    &set_clear_poll, &set_publishes, &two_clears,    &wake_reenters, &wake_reenters_wait,
+    &two_pollers,    &two_waits,     &wake_cancel,   &end_poll,      &wake_cancel_crowd,
+    &end_clear,      &end_set,       &replace_waker, NULL,
 };

@@ -104,6 +104,7 @@ bool memory_equals(const void *at, uint32_t size, uint64_t v); /* the latest val
 void memory_forget(const void *at, const void *pc);     /* was an atomic: now plainly written */
 void memory_check_read(const void *at, const void *pc); /* an atomic, plainly read */
 bool memory_is_newer_loaded(const void *fiber);
+void memory_pass_kernel(void);
 void memory_await_newer(const char *what, const void *pc);
 void view_join(struct view *view, const struct view *other);
 
@@ -140,9 +141,11 @@ struct search_totals {
 };
 
 void search_begin(const struct search_opts *opts);
-bool search_next(void);       /* is there another execution? */
-void search_count(void);      /* one has been run */
-uint32_t search_choose(void); /* the fiber to go on with; 0: none, run.outcome says why */
+bool search_next(void);                /* is there another execution? */
+void search_count(void);               /* one has been run */
+uint32_t search_choose(void);          /* the fiber to go on with; 0: none, run.outcome says why */
+void search_note(const struct op *op); /* about to be announced */
+bool search_is_alone(const struct op *op);    /* true: nobody else is concerned, go on */
 uint32_t search_choose_value(uint32_t count); /* 0: the latest */
 void search_print_replay(void);
 const struct search_totals *search_totals(void);

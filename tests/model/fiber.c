@@ -133,10 +133,15 @@ struct step *fiber_step(const struct op *op)
 {
     struct fiber *fiber = &fibers[self];
     struct step *step;
-    uint32_t next = 0;
+    uint32_t next;
 
     fiber->op = *op;
-    if (!is_starting)
+    search_note(op);
+    if (is_starting)
+        next = 0;
+    else if (search_is_alone(op))
+        next = self;
+    else
         next = search_choose();
     if (next != self)
         fiber_switch(next);

@@ -102,7 +102,13 @@ bool model_unwatched_take(uint32_t *count)
     return true;
 }
 
-/* --- files ---------------------------------------------------------------------------------- */
+/* --- files --------------------------------------------------------------------------------- */
+
+void kernel_reset(void)
+{
+    *kernel = (struct kernel){0};
+    model_name(&kernel->state_word, sizeof(kernel->state_word), "kernel");
+}
 
 static struct kernel_file *file_of(int fd)
 {
@@ -111,11 +117,17 @@ static struct kernel_file *file_of(int fd)
     return &kernel->file[fd - KERNEL_FD];
 }
 
+static void touch(const char *what)
+{
+    model_touch(&kernel->state_word, what);
+    memory_pass_kernel();
+}
+
 int rdy_sys_close(int fd)
 {
     struct kernel_file *file = file_of(fd);
 
-    model_touch(&kernel->state_word, "close");
+    touch("close");
     if (!file->is_open)
         model_fail("descriptor %d is closed twice", fd);
     file->is_open = false;
@@ -133,6 +145,11 @@ bool kernel_is_closed(int fd)
     return !file_of(fd)->is_open;
 }
 
+bool kernel_has_bytes(int fd)
+{
+    return file_of(fd)->bytes > 0;
+}
+
 void kernel_open_file(int fd)
 {
     file_of(fd)->is_open = true;
@@ -140,18 +157,54 @@ void kernel_open_file(int fd)
 
 void kernel_event(int fd, uint32_t events)
 {
-    model_touch(&kernel->state_word, "event");
+    touch("data arrives");
     file_of(fd)->ready |= events;
+    if (events & RDY_EV_IN)
+        file_of(fd)->bytes++;
+}
+
+void kernel_end_poll(int fd)
+{
+    touch("poll ends");
+    file_of(fd)->is_ended = file_of(fd)->armed_by != 0;
+}
+
+ssize_t kernel_read(int fd, void *arg)
+{
+    struct kernel_file *file = file_of(fd);
+
+    (void)arg;
+    touch("read");
+    if (!file->is_open)
+        model_fail("a read of descriptor %d, which is closed", fd);
+    if (file->bytes == 0)
+        return -EAGAIN;
+    file->bytes--;
+    return 1;
 }
 
 /* --- the backend --------------------------------------------------------------------------- */
 
-static int kernel_open(struct rdy_backend **out, const struct rdy_backend_ops *ops)
+static struct kernel_backend *known(struct rdy_backend *backend)
 {
-    *kernel = (struct kernel){.backend.ops = ops};
-    model_name(&kernel->state_word, sizeof(kernel->state_word), "kernel");
-    kernel->is_open = true;
-    *out = &kernel->backend;
+    return rdy_container_of(backend, struct kernel_backend, backend);
+}
+
+static uint32_t number_of(struct rdy_backend *backend)
+{
+    return (uint32_t)(known(backend) - kernel->backend) + 1;
+}
+
+static int open_with(struct rdy_backend **out, const struct rdy_backend_ops *ops)
+{
+    struct kernel_backend *made = &kernel->backend[kernel->backends_count];
+
+    touch("open");
+    rdy_assert(kernel->backends_count < KERNEL_BACKENDS);
+    kernel->backends_count++;
+    made->backend.ops = ops;
+    made->is_open = true;
+    *out = &made->backend;
     return 0;
 }
 
@@ -161,7 +214,7 @@ static int ring_open(struct rdy_backend **out, const struct rdy_backend_opts *op
     (void)opts;
     (void)why;
     (void)why_len;
-    return kernel_open(out, &kernel_ring_ops);
+    return open_with(out, &kernel_ring_ops);
 }
 
 static int epoll_open(struct rdy_backend **out, const struct rdy_backend_opts *opts, char *why,
@@ -170,47 +223,53 @@ static int epoll_open(struct rdy_backend **out, const struct rdy_backend_opts *o
     (void)opts;
     (void)why;
     (void)why_len;
-    return kernel_open(out, &kernel_epoll_ops);
+    return open_with(out, &kernel_epoll_ops);
 }
 
-static void kernel_close(struct rdy_backend *backend)
+static void check_open(struct rdy_backend *backend, const char *what)
 {
-    rdy_assert(backend == &kernel->backend);
-    if (!kernel->is_open)
-        model_fail("the backend is closed twice");
-    kernel->is_open = false;
-}
-
-static void check_alive(const char *what)
-{
-    if (!kernel->is_open)
+    if (!known(backend)->is_open)
         model_fail("%s of a backend that was closed", what);
 }
 
 static void check_owner(const char *what)
 {
-    check_alive(what);
-    if (self > 1)
-        model_fail("%s of a ring on a thread that is not its own", what);
+    if (self > KERNEL_SETUP_FIBER)
+        model_fail("%s of a backend on a thread that is not its own", what);
 }
 
+static void kernel_close(struct rdy_backend *backend)
+{
+    touch("backend close");
+    check_open(backend, "a close");
+    known(backend)->is_open = false;
+    for (uint32_t i = 0; i < KERNEL_FILES; i++) {
+        if (kernel->file[i].armed_by == number_of(backend))
+            kernel->file[i].armed_by = 0;
+    }
+}
+
+/* The file's present state is news to a new watch. */
 static int kernel_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32_t events)
 {
     struct kernel_file *file = file_of(fd);
 
-    (void)backend;
     (void)events;
-    model_touch(&kernel->state_word, "arm");
+    touch("arm");
+    check_open(backend, "an arm");
     if (!file->is_open)
         return -EBADF;
-    if (file->is_armed)
+    if (file->armed_by == number_of(backend))
         return -EEXIST;
     if (kernel->arm_busy > 0) {
         kernel->arm_busy--;
         return -EBUSY;
     }
-    file->is_armed = true;
+    file->armed_by = number_of(backend);
     file->token = token;
+    file->is_cancelled = false;
+    file->is_ended = false;
+    file->ready = file->bytes > 0 ? RDY_EV_IN : 0;
     return 0;
 }
 
@@ -220,81 +279,87 @@ static int ring_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32_
     return kernel_arm(backend, fd, token, events);
 }
 
+static bool is_watched(struct rdy_backend *backend, int fd, uint64_t token)
+{
+    return file_of(fd)->armed_by == number_of(backend) && file_of(fd)->token == token;
+}
+
 static int ring_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 {
-    struct kernel_file *file = file_of(fd);
-
-    (void)backend;
     check_owner("a disarm");
-    model_touch(&kernel->state_word, "disarm");
-    if (!file->is_armed || file->token != token)
+    touch("disarm");
+    check_open(backend, "a disarm");
+    if (!is_watched(backend, fd, token))
         return -ENOENT;
-    file->is_cancelled = true;
+    file_of(fd)->is_cancelled = true;
     return 0;
 }
 
 static int epoll_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 {
-    struct kernel_file *file = file_of(fd);
-
-    (void)backend;
-    check_alive("a disarm");
-    model_touch(&kernel->state_word, "disarm");
-    if (!file->is_armed || file->token != token)
+    touch("disarm");
+    check_open(backend, "a disarm");
+    if (!is_watched(backend, fd, token))
         return -ENOENT;
-    file->is_armed = false;
+    file_of(fd)->armed_by = 0;
     return RDY_DISARMED;
 }
 
-static bool has_fact(const struct kernel_file *file)
+static bool has_fact(const struct kernel_backend *backend, const struct kernel_file *file)
 {
-    return file->is_armed && (file->ready != 0 || file->is_cancelled);
+    if (file->armed_by != (uint32_t)(backend - kernel->backend) + 1)
+        return false;
+    return file->ready != 0 || file->is_cancelled || file->is_ended;
 }
 
 static bool has_something(const void *arg)
 {
-    (void)arg;
-    if (kernel->wakes > 0 || kernel->wait_error != 0)
+    const struct kernel_backend *backend = arg;
+
+    if (backend->wakes > 0 || backend->wait_error != 0)
         return true;
     for (uint32_t i = 0; i < KERNEL_FILES; i++) {
-        if (has_fact(&kernel->file[i]))
+        if (has_fact(backend, &kernel->file[i]))
             return true;
     }
     return false;
 }
 
-/* A ring's poll that ended has let go of its file: a last fact. */
+/* A poll that ended lets go of its file with its last fact. */
 static void tell(struct kernel_file *file, struct rdy_fact *fact)
 {
     *fact = (struct rdy_fact){.token = file->token, .events = file->ready};
     file->ready = 0;
-    if (file->is_cancelled) {
+    if (file->is_cancelled || file->is_ended) {
         fact->flags = RDY_FACT_LAST;
-        fact->result = -ECANCELED;
-        file->is_cancelled = false;
-        file->is_armed = false;
+        fact->result = file->is_cancelled ? -ECANCELED : 0;
+        file->armed_by = 0;
     }
 }
 
 static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
                        uint32_t facts_max)
 {
+    struct kernel_backend *waited = known(backend);
     struct model_wait wait = {
         .object = &kernel->state_word,
         .is_ready = timeout_ns < 0 ? has_something : NULL,
+        .is_due = kernel->is_due,
+        .arg = waited,
         .what = "the kernel",
     };
     uint32_t count = 0;
 
-    (void)backend;
     check_owner("a wait");
     model_wait(&wait);
+    memory_pass_kernel();
+    check_open(backend, "a wait");
     kernel->waits++;
-    kernel->wakes = 0;
-    if (kernel->wait_error != 0)
-        return kernel->wait_error;
+    waited->wakes = 0;
+    if (waited->wait_error != 0)
+        return waited->wait_error;
     for (uint32_t i = 0; i < KERNEL_FILES && count < facts_max; i++) {
-        if (has_fact(&kernel->file[i]))
+        if (has_fact(waited, &kernel->file[i]))
             tell(&kernel->file[i], &facts[count++]);
     }
     return (int)count;
@@ -302,10 +367,9 @@ static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct r
 
 static void kernel_wake(struct rdy_backend *backend)
 {
-    (void)backend;
-    model_touch(&kernel->state_word, "wake");
-    check_alive("a wake");
-    kernel->wakes++;
+    touch("wake");
+    check_open(backend, "a wake");
+    known(backend)->wakes++;
 }
 
 static int kernel_fd(const struct rdy_backend *backend)

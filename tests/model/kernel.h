@@ -2,8 +2,9 @@
 /*
  * A kernel of the model's: a backend of which nothing is known but its contract (engine/backend.h).
  *
- * It gives no ordering of memory: what a fact or a wake-up proves about plain memory, the code
- * under test must have arranged by itself. A wait without facts blocks the fiber until there is a
+ * As its locks do, it has whoever comes second see the values of atomics that the first one saw; it
+ * gives no happens-before: what a fact or a wake-up proves about plain memory, the code under test
+ * must have arranged by itself. A wait without facts blocks the fiber until there is a
  * fact or a wake; a wait with a limit does not block at all.
  */
 #ifndef RDY_TESTS_MODEL_KERNEL_H
@@ -11,40 +12,57 @@
 
 #include "engine/backend.h"
 
-#define KERNEL_FILES 4
-#define KERNEL_FD    100 /* the first file's descriptor */
+#define KERNEL_FILES    4
+#define KERNEL_BACKENDS 2
+#define KERNEL_FD       100 /* the first file's descriptor */
 
 struct kernel_file {
     bool is_open;
-    bool is_armed;
-    bool is_cancelled; /* its last fact is due */
+    bool is_cancelled; /* its last fact is due, by a disarm */
+    bool is_ended;     /* the same, by the kernel's own decision */
+    uint32_t armed_by; /* index of a backend plus one */
     uint64_t token;
     uint32_t ready; /* events that no wait has told yet */
+    uint32_t bytes; /* that a read would get */
 };
 
-/* What is common to the model's kernel and to the driver that runs on it: in the arena. */
-struct kernel {
+struct kernel_backend {
     struct rdy_backend backend;
-    struct kernel_file file[KERNEL_FILES];
-    uint32_t wakes; /* not taken yet */
-    uint32_t waits;
     bool is_open;
-    int wait_error;      /* a wait fails with it */
+    uint32_t wakes; /* not taken yet */
+    int wait_error; /* a wait fails with it: the backend is dead */
+};
+
+struct kernel {
+    struct kernel_backend backend[KERNEL_BACKENDS];
+    uint32_t backends_count;
+    struct kernel_file file[KERNEL_FILES];
+    uint32_t waits;
     uint32_t arm_busy;   /* so many arms are put off */
     uint32_t state_word; /* what waiting and waking touch */
+
+    /* When nobody can go on: should a wait have ended? */
+    bool (*is_due)(const void *arg);
 };
 
-extern struct kernel kernel[1]; /* of this execution, from the open on */
-extern const struct rdy_backend_ops
-    kernel_ring_ops; /* arms on its own thread, ends by last facts */
+extern struct kernel kernel[1];
+extern const struct rdy_backend_ops kernel_ring_ops;  /* one thread's; ends by last facts */
 extern const struct rdy_backend_ops kernel_epoll_ops; /* arms anywhere, disarms at once */
 
-/* Opens @fd and says which events it will have had at the next wait. Any fiber. */
+/* At the beginning of set_up. */
+void kernel_reset(void);
+
+/* Opens @fd; has data arrive; ends its poll. Any fiber. */
 void kernel_open_file(int fd);
 void kernel_event(int fd, uint32_t events);
+void kernel_end_poll(int fd);
 
-/* True if @fd was closed through rdy_sys_close(). */
+/* An rdy_io_fn: takes a byte, or -EAGAIN. */
+ssize_t kernel_read(int fd, void *arg);
+
+/* True if @fd was closed through rdy_sys_close(); true if it has bytes. No steps. */
 bool kernel_is_closed(int fd);
+bool kernel_has_bytes(int fd);
 
 /* The fiber that owns a driver: rdy_sys_thread_id() elsewhere is the fiber's own number. */
 #define KERNEL_SETUP_FIBER 1

@@ -32,6 +32,7 @@ static const struct model_target *const *const lists[] = {
     model_self_targets,
     model_lock_targets,
     model_readiness_targets,
+    model_driver_targets,
 };
 
 #define LISTS_COUNT (sizeof(lists) / sizeof(lists[0]))

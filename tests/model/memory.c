@@ -43,6 +43,7 @@ static struct loc locs[LOCS_MAX];
 static uint32_t locs_count;
 static uint16_t hash[HASH_SIZE]; /* index plus one */
 static uint16_t last_loaded[FIBERS];
+static uint16_t kernel_at[LOCS_MAX];
 
 void view_join(struct view *view, const struct view *other)
 {
@@ -62,6 +63,7 @@ void memory_reset(void)
     locs_count = 0;
     memset(hash, 0, sizeof(hash));
     memset(last_loaded, 0, sizeof(last_loaded));
+    memset(kernel_at, 0, sizeof(kernel_at));
 }
 
 static uint32_t hash_of(const void *at)
@@ -192,6 +194,23 @@ void memory_forget(const void *at, const void *pc)
                        i);
     }
     loc->at = NULL;
+}
+
+/*
+ * What the kernel's own locks do: who comes second sees the values that the first one saw. It is no
+ * happens-before of the language's: what is plain stays a race.
+ */
+void memory_pass_kernel(void)
+{
+    if (self == 0)
+        return;
+    for (uint32_t i = 0; i < locs_count; i++) {
+        uint16_t *mine = &fibers[self].view.at[i];
+
+        if (*mine > kernel_at[i])
+            kernel_at[i] = *mine;
+        *mine = kernel_at[i];
+    }
 }
 
 /* --- the five primitives ------------------------------------------------------------------- */

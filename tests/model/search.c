@@ -5,6 +5,11 @@
  * A path is the choices so far: which fiber goes on, and which value a load sees. After an
  * execution the last choice that has an alternative takes it, and what came behind is forgotten.
  *
+ * Most atomics are only ever used by one fiber. The search begins without knowing which are not,
+ * does not branch where an atomic is nobody else's, and begins anew, knowing better, when an
+ * execution shows that one is: the first step that makes it so comes up in a search without it,
+ * because what went before commutes.
+ *
  * Without a bound of preemptions the search leaves out what only exchanges steps that commute, and
  * nothing else: dynamic partial-order reduction (Flanagan and Godefroid, POPL 2005) finds where the
  * order of two steps matters, and sleep sets (Godefroid 1996) keep it from coming to the same class
@@ -25,6 +30,8 @@
 #include <stdlib.h>
 
 #define NODES_MAX      2400
+#define USAGES_SIZE    4096u
+#define DECISIONS_MAX  (2 * STEPS_MAX)
 #define PCT_POINTS     3
 #define PCT_STALE_PART 4 /* a load looks back once in so many */
 #define REPLAY_DIGITS  "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -43,6 +50,19 @@ struct node {
     struct op op[FIBERS];
 };
 
+/* Who used an atomic, in this execution; and whether that was ever more than one. */
+struct usage {
+    const char *at;
+    uint32_t run_number;
+    uint8_t users;
+    uint8_t writers;
+    bool is_shared;
+};
+
+static struct usage usages[USAGES_SIZE];
+static bool is_outdated; /* something turned out to be shared */
+static char decisions[DECISIONS_MAX];
+static uint32_t decisions_count;
 static struct node path[NODES_MAX];
 static uint32_t path_len;
 static uint32_t at; /* in the path, of the execution that is going on */
@@ -180,6 +200,72 @@ static uint32_t asleep_after(const struct node *node)
     return mask;
 }
 
+/* --- who is concerned ---------------------------------------------------------------------- */
+
+static struct usage *usage_of(const void *at_)
+{
+    uint32_t i = (uint32_t)(((uintptr_t)at_ >> 2) * 0x9e3779b1u >> 8) % USAGES_SIZE;
+
+    while (usages[i].at && usages[i].at != at_)
+        i = (i + 1) % USAGES_SIZE;
+    usages[i].at = at_;
+    return &usages[i];
+}
+
+void search_note(const struct op *op)
+{
+    struct usage *usage;
+
+    if (opts.mode != SEARCH_ALL || !op->at)
+        return;
+    usage = usage_of(op->at);
+    if (usage->run_number != run.number) {
+        usage->run_number = run.number;
+        usage->users = 0;
+        usage->writers = 0;
+    }
+    usage->users |= (uint8_t)mask_of(self);
+    if (op->writes)
+        usage->writers |= (uint8_t)mask_of(self);
+    if (!usage->is_shared && usage->writers != 0 && (usage->users & (usage->users - 1u)) != 0) {
+        usage->is_shared = true;
+        is_outdated = true;
+    }
+}
+
+static void decide(uint32_t choice)
+{
+    rdy_assert(choice < sizeof(REPLAY_DIGITS) - 1);
+    if (decisions_count < DECISIONS_MAX)
+        decisions[decisions_count++] = REPLAY_DIGITS[choice];
+}
+
+static void step_add(uint32_t chosen)
+{
+    struct step *step = &run.step[run.steps_count];
+
+    if (run.steps_count == STEPS_MAX)
+        return; /* fiber_step() says that it is a livelock */
+    memset(step, 0, sizeof(*step));
+    step->op = fibers[chosen].op;
+    step->fiber = (uint8_t)chosen;
+    step->node = (uint16_t)(at - 1);
+    if (is_reducing())
+        step_order(step);
+    run.steps_count++;
+    decide(chosen);
+}
+
+bool search_is_alone(const struct op *op)
+{
+    if (opts.mode != SEARCH_ALL)
+        return false;
+    if (op->is_ready || !op->at || usage_of(op->at)->is_shared)
+        return false;
+    step_add(self);
+    return true;
+}
+
 /* --- the path ------------------------------------------------------------------------------ */
 
 static struct node *node_add(void)
@@ -284,7 +370,6 @@ static uint32_t replayed(uint32_t valid)
         model_fail("the schedule to replay is another program's: no choice '%.1s' after %u steps",
                    opts.replay, run.steps_count);
     opts.replay++;
-    node_add()->chosen = (uint8_t)chosen;
     return chosen;
 }
 
@@ -333,7 +418,6 @@ static uint32_t pick(uint32_t enabled)
 uint32_t search_choose(void)
 {
     uint32_t enabled = enabled_mask();
-    struct step *step;
     uint32_t chosen;
 
     if (enabled == 0) {
@@ -351,26 +435,14 @@ uint32_t search_choose(void)
     if (chosen != last_fiber && (enabled & mask_of(last_fiber)))
         preemptions++;
     last_fiber = chosen;
-
-    if (run.steps_count == STEPS_MAX)
-        return chosen; /* fiber_step() says that it is a livelock */
-    step = &run.step[run.steps_count];
-    memset(step, 0, sizeof(*step));
-    step->op = fibers[chosen].op;
-    step->fiber = (uint8_t)chosen;
-    step->node = (uint16_t)(at - 1);
-    if (is_reducing())
-        step_order(step);
-    run.steps_count++;
+    step_add(chosen);
     return chosen;
 }
 
-uint32_t search_choose_value(uint32_t count)
+static uint32_t pick_value(uint32_t count)
 {
     struct node *node;
 
-    if (count > 30)
-        count = 30;
     if (opts.mode == SEARCH_REPLAY)
         return replayed((1u << count) - 1);
     if (opts.mode == SEARCH_ALL && at < path_len) {
@@ -383,6 +455,14 @@ uint32_t search_choose_value(uint32_t count)
     if (opts.mode == SEARCH_RANDOM && roll() % PCT_STALE_PART == 0)
         node->chosen = (uint8_t)(roll() % count);
     return node->chosen;
+}
+
+uint32_t search_choose_value(uint32_t count)
+{
+    uint32_t chosen = pick_value(count < 30 ? count : 30);
+
+    decide(chosen);
+    return chosen;
 }
 
 uint32_t model_choose(uint32_t count)
@@ -408,6 +488,7 @@ static void random_begin(void)
 static void execution_begin(void)
 {
     at = 0;
+    decisions_count = 0;
     last_fiber = 0;
     preemptions = 0;
     if (opts.mode != SEARCH_ALL)
@@ -478,12 +559,16 @@ bool search_next(void)
         if (opts.mode == SEARCH_RANDOM) {
             dice_began++;
             steps_expected = totals.steps_max;
+        } else if (is_outdated) {
+            path_len = 0;
+            totals.is_cut = false;
         } else if (!path_advance()) {
             totals.is_complete = true;
             return false;
         }
     }
     is_first = false;
+    is_outdated = false;
     execution_begin();
     return true;
 }
@@ -492,10 +577,8 @@ void search_print_replay(void)
 {
     if (opts.mode == SEARCH_RANDOM)
         (void)printf("seed: %llu\n", (unsigned long long)dice_began);
-    (void)printf("replay: model_check --target %s --replay ", run.target->name);
-    for (uint32_t i = 0; i < at; i++)
-        (void)putchar(REPLAY_DIGITS[path[i].chosen]);
-    (void)printf("\n");
+    (void)printf("replay: model_check --target %s --replay %.*s\n", run.target->name,
+                 (int)decisions_count, decisions);
 }
 
 const struct search_totals *search_totals(void)

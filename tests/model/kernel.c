@@ -130,6 +130,8 @@ int rdy_sys_close(int fd)
     touch("close");
     if (!file->is_open)
         model_fail("descriptor %d is closed twice", fd);
+    if (file->armed_by != 0)
+        model_fail("descriptor %d is closed while the kernel watches it", fd);
     file->is_open = false;
     return 0;
 }
@@ -143,6 +145,11 @@ int rdy_sys_file_kind(int fd, enum rdy_file_kind *kind)
 bool kernel_is_closed(int fd)
 {
     return !file_of(fd)->is_open;
+}
+
+bool kernel_is_watched(int fd)
+{
+    return file_of(fd)->armed_by != 0;
 }
 
 bool kernel_has_bytes(int fd)

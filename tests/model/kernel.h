@@ -60,8 +60,9 @@ void kernel_end_poll(int fd);
 /* An rdy_io_fn: takes a byte, or -EAGAIN. */
 ssize_t kernel_read(int fd, void *arg);
 
-/* True if @fd was closed through rdy_sys_close(); true if it has bytes. No steps. */
+/* True if @fd was closed through rdy_sys_close(), is watched, has bytes. No steps. */
 bool kernel_is_closed(int fd);
+bool kernel_is_watched(int fd);
 bool kernel_has_bytes(int fd);
 
 /* The fiber that owns a driver: rdy_sys_thread_id() elsewhere is the fiber's own number. */

@@ -8,6 +8,10 @@ ENTRY = "engine/scheduled_io.c"
 WAIT = "engine/readiness.c"
 WORD = "engine/word.h"
 LOCK = "engine/lock.h"
+DRIVER = "engine/driver.c"
+DISPATCH = "engine/dispatch.c"
+REGISTER = "engine/registration.c"
+SLAB = "engine/slab.c"
 
 # Which files of the engine see a change of a header: those that its targets run.
 CORE = (ENTRY, WAIT, "engine/io.c", "engine/lock.c", "engine/driver.c", "engine/registration.c",
@@ -153,5 +157,134 @@ def wait_seeds():
         ("wake_cancel_drop",), "a cancelled wait stays in the list")
 
 
+def park_seeds():
+    yield Seed(
+        "park-ignores-notice", DRIVER,
+        "        rdy_assert(seen == RDY_PARK_NOTIFIED);\n        return 0;",
+        "        rdy_assert(seen == RDY_PARK_NOTIFIED);\n        return timeout_ns;",
+        ("park_unpark",), "the driver sleeps over an unpark that came before")
+    yield Seed(
+        "unpark-not-atomic", DRIVER,
+        "    was = rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_NOTIFIED);",
+        "    was = rdy_a32_load_seq_cst(&driver->park);\n"
+        "    rdy_a32_store_release(&driver->park, RDY_PARK_NOTIFIED);",
+        ("park_unpark",), "an unpark looks, then writes")
+    yield Seed(
+        "unpark-relaxed", DRIVER,
+        "    was = rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_NOTIFIED);",
+        "    was = RDY_ATOMIC_SWAP(&driver->park, uint32_t, RDY_PARK_NOTIFIED, __ATOMIC_RELAXED);",
+        ("park_unpark",), "an unpark does not publish what was left before it")
+    yield Seed(
+        "unpark-coalesces-parked", DRIVER,
+        "    if (was == RDY_PARK_PARKED || (", "    if (was == RDY_PARK_NOTIFIED || (",
+        ("park_unpark",), "the wrong state saves the system call")
+    yield Seed(
+        "park-end-relaxed", DRIVER,
+        "        (void)rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE);",
+        "        (void)RDY_ATOMIC_SWAP(&driver->park, uint32_t, RDY_PARK_AWAKE, __ATOMIC_RELAXED);",
+        ("park_unpark",), "the driver does not acquire what an unpark published")
+    yield Seed(
+        "park-end-forgotten", DRIVER,
+        "    if (timeout_ns != 0 || driver->is_embedded)\n        (void)rdy",
+        "    if (driver->is_embedded)\n        (void)rdy",
+        ("park_unpark",), "the state is not put back to awake")
+    yield Seed(
+        "move-no-wait", DRIVER,
+        "    while (rdy_a32_load_seq_cst(&driver->wakers_inside) != 0)",
+        "    while (false)",
+        ("move_vs_unpark",), "a backend is closed under who wakes it")
+    yield Seed(
+        "wake-counts-late", DRIVER,
+        "    (void)rdy_a32_add_seq_cst(&driver->wakers_inside, 1);\n"
+        "    backend = rdy_aptr_load_seq_cst(&driver->backend);",
+        "    backend = rdy_aptr_load_seq_cst(&driver->backend);\n"
+        "    (void)rdy_a32_add_seq_cst(&driver->wakers_inside, 1);",
+        ("move_vs_unpark",), "who wakes takes the backend before counting itself in")
+    yield Seed(
+        "wake-backend-acquire", DRIVER,
+        "    backend = rdy_aptr_load_seq_cst(&driver->backend);",
+        "    backend = rdy_aptr_load_acquire(&driver->backend);",
+        ("move_vs_unpark",), "who wakes may still see the backend that was left")
+
+
+def inbox_seeds():
+    yield Seed(
+        "inbox-twice", REGISTER,
+        "    if (rdy_a32_or_acq_rel(&io->requests, request) != 0)\n        return;\n",
+        "    (void)rdy_a32_or_acq_rel(&io->requests, request);\n",
+        ("register_close",), "an entry stands in the inbox twice")
+    yield Seed(
+        "inbox-push-not-atomic", REGISTER,
+        "    } while (!rdy_aptr_cas_seq_cst(&driver->inbox, &head, io));",
+        "        rdy_aptr_store_release(&driver->inbox, io);\n    } while (false);",
+        ("two_registers",), "a push writes over another's")
+    yield Seed(
+        "inbox-drain-not-atomic", DISPATCH,
+        "    io = rdy_aptr_swap_acq_rel(&driver->inbox, NULL);",
+        "    io = rdy_aptr_load_acquire(&driver->inbox);\n"
+        "    rdy_aptr_store_release(&driver->inbox, NULL);",
+        ("two_registers",), "a drain throws away what came in between")
+    yield Seed(
+        "inbox-push-relaxed", REGISTER,
+        "!rdy_aptr_cas_seq_cst(&driver->inbox, &head, io)",
+        "!rdy_model_cas(&driver->inbox.v, 8, (uintptr_t *)&head, (uintptr_t)io, __ATOMIC_RELAXED)",
+        ("register_vs_turn_ring",), "a push does not publish the entry's link")
+    yield Seed(
+        "inbox-next-late", DISPATCH,
+        "        struct rdy_scheduled_io *next = io->inbox_next;\n\n        carry_out(driver, io);",
+        "        struct rdy_scheduled_io *next;\n\n        carry_out(driver, io);\n"
+        "        next = io->inbox_next;",
+        ("register_close",),
+        "the inbox goes on from an entry that was given back")
+    yield Seed(
+        "register-silent", REGISTER,
+        "        rdy_driver_request(io, RDY_REQUEST_ARM);\n        rdy_driver_unpark(driver);",
+        "        rdy_driver_request(io, RDY_REQUEST_ARM);",
+        ("register_vs_turn_ring",), "a registration from elsewhere wakes nobody")
+
+
+def registration_seeds():
+    yield Seed(
+        "publish-forgotten", REGISTER,
+        "            publish(*out);", "            (void)publish;",
+        ("register_vs_turn_epoll",), "an entry reaches the driver by the kernel alone")
+    yield Seed(
+        "fact-not-acquired", DISPATCH,
+        "    (void)rdy_a32_load_acquire(&io->head.generation);", "    (void)0;",
+        ("register_vs_turn_epoll",), "the driver does not acquire a new entry")
+    yield Seed(
+        "claim-unlocked", REGISTER,
+        "    if (is_ours)\n        io->is_claimed = true;\n    rdy_lock_release(&set->lock);",
+        "    rdy_lock_release(&set->lock);\n    if (is_ours)\n        io->is_claimed = true;",
+        ("close_twice",), "two copies of a registration are both taken for the first")
+    yield Seed(
+        "rearm-lost", DISPATCH,
+        "    rdy_driver_arm(driver, io);\n}\n\n/* A fact for an entry whose",
+        "}\n\n/* A fact for an entry whose",
+        ("rearm",), "a poll that the kernel ended is not armed again")
+    yield Seed(
+        "busy-arm-lost", DISPATCH,
+        "        put_off(driver, io, RDY_REQUEST_ARM);\n    else",
+        "        (void)0;\n    else",
+        ("arm_later",), "an arm for which there was no room is forgotten")
+    yield Seed(
+        "give-before-last-fact", DISPATCH,
+        "    if (io->kernel == RDY_KERNEL_IDLE || disarm(driver, io))",
+        "    bool is_off = disarm(driver, io);\n    io->kernel = RDY_KERNEL_IDLE;\n"
+        "    if (is_off || io->kernel == RDY_KERNEL_IDLE)",
+        ("close_twice",),
+        "a slot is given back, and its file closed, before the kernel let go")
+    yield Seed(
+        "end-not-refusing", DISPATCH,
+        "    driver->set.ended = error;", "    (void)error;",
+        ("shutdown_vs_register_ring",), "a registration after the end is accepted")
+    yield Seed(
+        "end-wakes-nobody", DISPATCH,
+        "    rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, RDY_READY_ALL));",
+        "    (void)driver;",
+        ("shutdown_vs_everything",), "the end tells nobody")
+
+
 def seeds():
-    return [*lock_seeds(), *word_seeds(), *entry_seeds(), *wait_seeds()]
+    return [*lock_seeds(), *word_seeds(), *entry_seeds(), *wait_seeds(), *park_seeds(),
+            *inbox_seeds(), *registration_seeds()]

@@ -207,6 +207,96 @@ static const struct model_target register_epoll = {
     .preemptions = 3,
 };
 
+/* --- the inbox ----------------------------------------------------------------------------- */
+
+static void set_up_registering(void)
+{
+    set_up_ring();
+    kernel->is_due = always;
+}
+
+static bool is_watched(const void *arg)
+{
+    return kernel_is_watched(FD + (int)(intptr_t)arg);
+}
+
+static void wait_until_watched(int i)
+{
+    struct model_wait wait = {
+        .object = &kernel->state_word,
+        .is_ready = is_watched,
+        .is_due = always,
+        .arg = (const void *)(intptr_t)i,
+        .what = "the arm",
+    };
+
+    model_wait(&wait);
+    send_mail((uint32_t)i);
+}
+
+static void register_first(void)
+{
+    model_require(rdy_register(stage->driver, FD, RDY_INTEREST_READ, &stage->reg) == 0);
+}
+
+static void register_second(void)
+{
+    model_require(rdy_register(stage->driver, FD + 1, RDY_INTEREST_READ, &stage->twin) == 0);
+}
+
+static void register_first_and_wait(void)
+{
+    register_first();
+    wait_until_watched(0);
+}
+
+static void register_second_and_wait(void)
+{
+    register_second();
+    wait_until_watched(1);
+}
+
+static const struct model_target two_registers = {
+    .name = "two_registers",
+    .claim = "of two requests that meet at the inbox none is lost",
+    .set_up = set_up_registering,
+    .finish = finish,
+    .fiber = {{"driver", turn_until_mail},
+              {"first", register_first_and_wait},
+              {"second", register_second_and_wait}},
+    .stale_max = 1,
+    .preemptions = 2,
+};
+
+static void register_and_close(void)
+{
+    register_first();
+    stage->reads = 1; /* as far as the end is concerned */
+    model_require(rdy_close(&stage->reg) == 0);
+    stop();
+}
+
+static void finish_one_left(void)
+{
+    model_require(rdy_driver_turn(stage->driver, 0) >= 0);
+    model_require(rdy_driver_turn(stage->driver, 0) >= 0);
+    model_require(kernel_is_closed(FD) && kernel_is_watched(FD + 1));
+    model_require(rdy_slab_live(stage->driver->set.slab) == 1);
+    finish();
+}
+
+static const struct model_target register_close = {
+    .name = "register_close",
+    .claim = "one that is closed before it was armed stands in the inbox once, and is given back",
+    .set_up = set_up_registering,
+    .finish = finish_one_left,
+    .fiber = {{"driver", turn_until_stopped},
+              {"first", register_and_close},
+              {"second", register_second}},
+    .stale_max = 1,
+    .preemptions = 2,
+};
+
 /* --- the kernel ends a poll ---------------------------------------------------------------- */
 
 static void set_up_armed(void)
@@ -415,6 +505,8 @@ static const struct model_target move_unpark = {
 
 const struct model_target *const model_driver_targets[] = {
     &park_unpark,
+    &two_registers,
+    &register_close,
     &register_ring,
     &register_epoll,
     &rearm,

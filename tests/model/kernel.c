@@ -106,7 +106,7 @@ bool model_unwatched_take(uint32_t *count)
 
 void kernel_reset(void)
 {
-    *kernel = (struct kernel){0};
+    *kernel = (struct kernel){.now_ns = 1};
     model_name(&kernel->state_word, sizeof(kernel->state_word), "kernel");
 }
 
@@ -174,6 +174,17 @@ void kernel_end_poll(int fd)
 {
     touch("poll ends");
     file_of(fd)->is_ended = file_of(fd)->armed_by != 0;
+}
+
+void kernel_pass_time(uint64_t ns)
+{
+    touch("time passes");
+    kernel->now_ns += ns;
+}
+
+uint64_t rdy_sys_now_ns(void)
+{
+    return kernel->now_ns;
 }
 
 ssize_t kernel_read(int fd, void *arg)
@@ -323,7 +334,7 @@ static bool has_something(const void *arg)
 {
     const struct kernel_backend *backend = arg;
 
-    if (backend->wakes > 0 || backend->wait_error != 0)
+    if (backend->wakes > 0 || backend->wait_error != 0 || kernel->now_ns >= backend->until_ns)
         return true;
     for (uint32_t i = 0; i < KERNEL_FILES; i++) {
         if (has_fact(backend, &kernel->file[i]))
@@ -350,7 +361,7 @@ static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct r
     struct kernel_backend *waited = known(backend);
     struct model_wait wait = {
         .object = &kernel->state_word,
-        .is_ready = timeout_ns < 0 ? has_something : NULL,
+        .is_ready = has_something,
         .is_due = kernel->is_due,
         .arg = waited,
         .what = "the kernel",
@@ -358,10 +369,13 @@ static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct r
     uint32_t count = 0;
 
     check_owner("a wait");
+    if (timeout_ns <= RDY_NS_PER_MS)
+        waited->until_ns = timeout_ns < 0 ? UINT64_MAX : 0;
+    else
+        waited->until_ns = kernel->now_ns + (uint64_t)timeout_ns;
     model_wait(&wait);
     memory_pass_kernel();
     check_open(backend, "a wait");
-    kernel->waits++;
     waited->wakes = 0;
     if (waited->wait_error != 0)
         return waited->wait_error;

@@ -5,7 +5,7 @@
  * As its locks do, it has whoever comes second see the values of atomics that the first one saw; it
  * gives no happens-before: what a fact or a wake-up proves about plain memory, the code under test
  * must have arranged by itself. A wait without facts blocks the fiber until there is a
- * fact or a wake; a wait with a limit does not block at all.
+ * fact or a wake, or until its limit has passed; one of a millisecond or less does not block.
  */
 #ifndef RDY_TESTS_MODEL_KERNEL_H
 #define RDY_TESTS_MODEL_KERNEL_H
@@ -29,15 +29,16 @@ struct kernel_file {
 struct kernel_backend {
     struct rdy_backend backend;
     bool is_open;
-    uint32_t wakes; /* not taken yet */
-    int wait_error; /* a wait fails with it: the backend is dead */
+    uint32_t wakes;    /* not taken yet */
+    uint64_t until_ns; /* the limit of the wait in progress */
+    int wait_error;    /* a wait fails with it: the backend is dead */
 };
 
 struct kernel {
     struct kernel_backend backend[KERNEL_BACKENDS];
     uint32_t backends_count;
     struct kernel_file file[KERNEL_FILES];
-    uint32_t waits;
+    uint64_t now_ns;
     uint32_t arm_busy;   /* so many arms are put off */
     uint32_t state_word; /* what waiting and waking touch */
 
@@ -56,6 +57,9 @@ void kernel_reset(void);
 void kernel_open_file(int fd);
 void kernel_event(int fd, uint32_t events);
 void kernel_end_poll(int fd);
+
+/* Time stands but for this. */
+void kernel_pass_time(uint64_t ns);
 
 /* An rdy_io_fn: takes a byte, or -EAGAIN. */
 ssize_t kernel_read(int fd, void *arg);

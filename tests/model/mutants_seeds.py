@@ -12,6 +12,9 @@ DRIVER = "engine/driver.c"
 DISPATCH = "engine/dispatch.c"
 REGISTER = "engine/registration.c"
 SLAB = "engine/slab.c"
+TASK = "engine/task.c"
+REMOTE = "engine/task_remote.c"
+WHEEL = "engine/wheel.c"
 
 # Which files of the engine see a change of a header: those that its targets run.
 CORE = (ENTRY, WAIT, "engine/io.c", "engine/lock.c", "engine/driver.c", "engine/registration.c",
@@ -285,6 +288,126 @@ def registration_seeds():
         ("shutdown_vs_everything",), "the end tells nobody")
 
 
+def slab_seeds():
+    yield Seed(
+        "slab-give-no-generation", SLAB,
+        "    (void)generation_add(&item->head, 1);\n    item->next = chunk->free;",
+        "    item->next = chunk->free;",
+        ("slab_stale_token",), "an item that is given back keeps its token")
+    yield Seed(
+        "slab-find-any", SLAB,
+        "    return rdy_a32_load_relaxed(&head->generation) == generation ? head : NULL;",
+        "    return rdy_a32_load_relaxed(&head->generation) != 0 ? head : NULL;",
+        ("slab_stale_token",), "a lookup does not compare generations")
+    yield Seed(
+        "slab-group-relaxed", SLAB,
+        "    rdy_aptr_store_release(&slab->groups[group], chunks);",
+        "    rdy_aptr_store_relaxed(&slab->groups[group], chunks);",
+        ("slab_map_vs_find",), "new pages are not published")
+    yield Seed(
+        "slab-group-unacquired", SLAB,
+        "    return rdy_aptr_load_acquire(&slab->groups[index >> GROUP_BITS]);",
+        "    return rdy_aptr_load_relaxed(&slab->groups[index >> GROUP_BITS]);",
+        ("slab_map_vs_find",), "a lookup does not acquire the pages that it finds")
+    yield Seed(
+        "slab-pop-keeps", SLAB,
+        "    chunk->free = item->next;\n    if (chunk->live++ == 0) {",
+        "    if (chunk->live++ == 0) {",
+        ("slab_stale_token",), "an item is handed out twice")
+
+
+def task_seeds():
+    yield Seed(
+        "wake-skips-queued", TASK,
+        "            count_stale(runtime);\n            return;\n        }\n    } while "
+        "(!rdy_a32_cas_acq_rel(&task->state, &seen, state_after_wake(seen)));\n\n"
+        "    if (seen != RDY_TASK_IDLE) {",
+        "            count_stale(runtime);\n            return;\n        }\n"
+        "        if (state_after_wake(seen) == seen)\n            return;\n    } while "
+        "(!rdy_a32_cas_acq_rel(&task->state, &seen, state_after_wake(seen)));\n\n"
+        "    if (seen != RDY_TASK_IDLE) {",
+        ("task_wake_vs_poll",), "a wake that finds the task queued only looks")
+    yield Seed(
+        "poll-not-acquiring", TASK,
+        "    was = rdy_a32_swap_acq_rel(&task->state, RDY_TASK_RUNNING);",
+        "    was = RDY_ATOMIC_SWAP(&task->state, uint32_t, RDY_TASK_RUNNING, __ATOMIC_RELAXED);",
+        ("task_wake_vs_poll",), "a poll does not acquire what its wakers wrote")
+    yield Seed(
+        "park-over-wake", TASK,
+        "    if (rdy_a32_cas_acq_rel(&task->state, &seen, RDY_TASK_IDLE))\n        return;",
+        "    seen = rdy_a32_swap_acq_rel(&task->state, RDY_TASK_IDLE);\n"
+        "    if (seen != RDY_TASK_ENDED)\n        return;",
+        ("task_wake_vs_poll",), "a task that was woken in its poll goes to sleep")
+    yield Seed(
+        "task-inbox-silent", TASK,
+        "    if (!head)\n        rdy_driver_unpark(runtime->driver);",
+        "    if (head)\n        rdy_driver_unpark(runtime->driver);",
+        ("task_wake_vs_poll",), "the first into the inbox unparks nobody")
+    yield Seed(
+        "task-inbox-relaxed", TASK,
+        "!rdy_aptr_cas_acq_rel(&runtime->shared.inbox, &head, task)",
+        "!rdy_model_cas(&runtime->shared.inbox.v, 8, (uintptr_t *)&head, (uintptr_t)task, "
+        "__ATOMIC_RELAXED)",
+        ("task_wake_vs_poll", "stop_vs_run"), "a push does not publish the task's link")
+    yield Seed(
+        "wake-here-from-afar", TASK,
+        "    else if (rdy_likely(rdy_runtime_current == runtime))", "    else if (runtime)",
+        ("task_wake_vs_poll",), "another thread's wake takes the short way")
+    yield Seed(
+        "seal-no-wait", REMOTE,
+        "    while (rdy_a32_load_seq_cst(&runtime->shared.spawners_inside) != 0)",
+        "    while (false)",
+        ("spawn_vs_end",), "the end does not wait for who is inside a spawn")
+    yield Seed(
+        "seal-relaxed", REMOTE,
+        "    (void)rdy_a32_swap_seq_cst(&runtime->shared.has_shut, 1);",
+        "    rdy_a32_store_release(&runtime->shared.has_shut, 1);",
+        ("spawn_vs_end",), "the end is marked without the handshake's order")
+    yield Seed(
+        "spawn-counts-late", REMOTE,
+        "rdy_a32_load_seq_cst(&runtime->shared.has_shut) != 0)\n        return -ESHUTDOWN;\n    /*",
+        "rdy_a32_load_acquire(&runtime->shared.has_shut) != 0)\n        return -ESHUTDOWN;\n    /*",
+        ("spawn_vs_end",), "a spawner may overlook that the runtime has shut")
+    yield Seed(
+        "arrival-relaxed", REMOTE,
+        "!rdy_aptr_cas_acq_rel(&runtime->shared.arrivals, &head, arrival)",
+        "!rdy_model_cas(&runtime->shared.arrivals.v, 8, (uintptr_t *)&head, (uintptr_t)arrival, "
+        "__ATOMIC_RELAXED)",
+        ("spawn_vs_end",), "a push does not publish the arrival")
+    yield Seed(
+        "arrival-leaks", REMOTE,
+        "            arrival_drop(runtime, arrival);\n        }\n        free(arrival);",
+        "            arrival_drop(runtime, arrival);\n            continue;\n        }\n"
+        "        free(arrival);",
+        ("spawn_vs_end",), "an arrival that cannot begin is not freed")
+    yield Seed(
+        "shutdown-silent", "engine/shutdown.c",
+        "    (void)rdy_a32_swap_seq_cst(&runtime->shared.has_shut, 1);\n"
+        "    rdy_driver_unpark(runtime->driver);",
+        "    rdy_driver_unpark(runtime->driver);\n"
+        "    (void)rdy_a32_swap_seq_cst(&runtime->shared.has_shut, 1);",
+        ("shutdown_vs_task",), "the runtime is unparked before it is told why")
+    yield Seed(
+        "stop-early-unpark", "engine/runtime.c",
+        "    rdy_a32_store_release(&runtime->shared.is_stopping, 1);\n"
+        "    rdy_driver_unpark(runtime->driver);",
+        "    rdy_driver_unpark(runtime->driver);\n"
+        "    rdy_a32_store_release(&runtime->shared.is_stopping, 1);",
+        ("stop_vs_run",), "the runtime is unparked before it is told to stop")
+
+
+def timer_seeds():
+    yield Seed(
+        "timer-cancel-linked", WHEEL,
+        "    rdy_list_unlink(&timer->link);", "    (void)0;",
+        ("timer_cancel_vs_fire", "timer_cancel_each_other"),
+        "a cancelled timer stays in its list")
+    yield Seed(
+        "timer-fires-again", WHEEL,
+        "    timer->state = RDY_TIMER_FIRED;", "    (void)0;",
+        ("timer_cancel_vs_fire",), "a timer that fired counts as armed")
+
+
 def seeds():
     return [*lock_seeds(), *word_seeds(), *entry_seeds(), *wait_seeds(), *park_seeds(),
-            *inbox_seeds(), *registration_seeds()]
+            *inbox_seeds(), *registration_seeds(), *slab_seeds(), *task_seeds(), *timer_seeds()]

@@ -364,6 +364,7 @@ void plain_finish(void)
 void *rdy_model_malloc(size_t size);
 void *rdy_model_calloc(size_t count, size_t size);
 int rdy_model_posix_memalign(void **out, size_t align, size_t size);
+void *rdy_model_aligned_alloc(size_t align, size_t size);
 void rdy_model_free(void *at);
 
 void *rdy_model_malloc(size_t size)
@@ -380,6 +381,11 @@ int rdy_model_posix_memalign(void **out, size_t align, size_t size)
 {
     *out = plain_alloc(size, align, false, __builtin_return_address(0));
     return 0;
+}
+
+void *rdy_model_aligned_alloc(size_t align, size_t size)
+{
+    return plain_alloc(size, align, false, __builtin_return_address(0));
 }
 
 void rdy_model_free(void *at)

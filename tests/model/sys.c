@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The system calls that the engine makes, but for those of kernel.c: threads are fibers, time
- * stands, a futex is a wait, and what no target comes to fails.
+ * The system calls that the engine makes, but for those of kernel.c: threads are fibers, a
+ * futex is a wait, and what no target comes to fails.
  */
 #include "engine/sys.h"
 
 #include "engine/choice.h"
+#include "engine/sys_pipe.h"
 #include "engine/sys_socket.h"
 #include "tests/model/checker.h"
 #include "tests/model/kernel.h"
@@ -14,11 +15,6 @@
 uint64_t rdy_sys_thread_id(void)
 {
     return self == 0 ? KERNEL_SETUP_FIBER : self;
-}
-
-uint64_t rdy_sys_now_ns(void)
-{
-    return 1;
 }
 
 void rdy_sys_cpu_relax(void)
@@ -97,6 +93,13 @@ ssize_t rdy_sys_send_message(int fd, const struct msghdr *msg)
     (void)fd;
     (void)msg;
     model_fail("sendmsg(2) is not modelled");
+}
+
+int rdy_sys_pipe(int fds[2], int flags)
+{
+    (void)fds;
+    (void)flags;
+    model_fail("pipe(2) is not modelled");
 }
 
 int rdy_choose_backend(enum rdy_backend_kind wanted, const struct rdy_backend_ops **ops,

@@ -264,7 +264,6 @@ static const struct model_target two_registers = {
     .fiber = {{"driver", turn_until_mail},
               {"first", register_first_and_wait},
               {"second", register_second_and_wait}},
-    .stale_max = 1,
     .preemptions = 2,
 };
 

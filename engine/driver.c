@@ -142,6 +142,7 @@ static int open_slab(struct rdy_driver *driver)
         .item_size = sizeof(struct rdy_scheduled_io),
         .item_align = RDY_CACHE_LINE,
         .items_max = driver->opts.entries_max,
+        .kept = RDY_SCHEDULED_IO_KEPT,
     };
 
     return rdy_slab_open(&driver->set.slab, &opts);

@@ -25,45 +25,46 @@ void rdy_readiness_init(struct rdy_readiness *wait, struct rdy_registration *reg
     };
 }
 
-/* The answer now: 0 and @event (which may hold no flag), or the entry's error. */
-static int wait_finish(struct rdy_readiness *wait, struct rdy_event *event)
-{
-    uint64_t word = rdy_a64_load_acquire(&wait->io->word);
-
-    wait->state = WAIT_DONE;
-    if (rdy_word_is_ended(word))
-        return rdy_scheduled_io_error(wait->io);
-    *event = rdy_word_event(word, rdy_interest_mask(wait->interest));
-    return 0;
-}
-
 /*
  * A wait that is in no list cannot be found by a deregistration: one that has not begun, or that
- * was woken and not polled yet. The generation tells: it may be read at any address that was an
- * entry, and changes when the slot is given back.
+ * was woken and not polled yet. The driver's thread may give the entry's slot back as we look, and
+ * somebody take it. So first look at the entry, at what may be read at any address that was one;
+ * then at the generation, which changes before all else: if it is ours, so was what we saw.
  */
-static bool entry_is_still_ours(const struct rdy_readiness *wait)
+static bool entry_was_ours(const struct rdy_readiness *wait)
 {
     return rdy_a32_load_acquire(&wait->io->head.generation) == wait->generation;
+}
+
+/* Done: @event (which may hold no flag) or the entry's error, by what its word was. */
+static int wait_finish(struct rdy_readiness *wait, uint64_t word, struct rdy_event *event)
+{
+    int rc = rdy_word_is_ended(word) ? rdy_scheduled_io_error(wait->io) : 0;
+
+    wait->state = WAIT_DONE;
+    if (rdy_unlikely(!entry_was_ours(wait)))
+        return -ECANCELED;
+    if (rc == 0)
+        *event = rdy_word_event(word, rdy_interest_mask(wait->interest));
+    return rc;
 }
 
 static int wait_start(struct rdy_readiness *wait, const struct rdy_waker *waker,
                       struct rdy_event *event)
 {
-    uint64_t word;
+    uint64_t word = rdy_a64_load_acquire(&wait->io->word);
 
-    if (rdy_unlikely(!entry_is_still_ours(wait))) {
+    if (rdy_word_is_ended(word) || (word & rdy_interest_mask(wait->interest)) != 0)
+        return wait_finish(wait, word, event);
+    if (rdy_unlikely(!entry_was_ours(wait))) {
         wait->state = WAIT_DONE;
         return -ECANCELED;
     }
-    word = rdy_a64_load_acquire(&wait->io->word);
-    if (rdy_word_is_ended(word) || (word & rdy_interest_mask(wait->interest)) != 0)
-        return wait_finish(wait, event);
-
+    /* Neither ended nor another's: it is registered, and stays so during this call. */
     wait->waker = *waker;
     wait->state = WAIT_WAITING;
     if (rdy_scheduled_io_link(wait->io, wait) != 0)
-        return wait_finish(wait, event);
+        return wait_finish(wait, rdy_a64_load_acquire(&wait->io->word), event);
     return RDY_PENDING;
 }
 
@@ -72,11 +73,11 @@ static int wait_woken(struct rdy_readiness *wait, struct rdy_event *event)
 {
     int rc;
 
-    if (wait->result < 0 || !entry_is_still_ours(wait)) {
+    if (wait->result < 0) {
         wait->state = WAIT_DONE;
-        return wait->result < 0 ? wait->result : -ECANCELED;
+        return wait->result;
     }
-    rc = wait_finish(wait, event);
+    rc = wait_finish(wait, rdy_a64_load_acquire(&wait->io->word), event);
     if (rc == 0 && rdy_event_ready(*event) == 0)
         rdy_driver_count_spurious_wake(wait->io->driver);
     return rc;

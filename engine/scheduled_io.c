@@ -20,7 +20,9 @@ static inline struct rdy_readiness *wait_of(struct rdy_link *link)
 
 void rdy_scheduled_io_init(struct rdy_scheduled_io *io, struct rdy_driver *driver, int fd)
 {
-    rdy_debug(rdy_a64_load_relaxed(&io->word) == 0);
+    /* Release: who reads these and looks at the generation then finds that it has changed. */
+    rdy_a32_store_release(&io->waitq.error, 0);
+    rdy_a64_store_release(&io->word, 0);
     rdy_list_init(&io->waitq.waiters);
     io->driver = driver;
     io->fd = fd;
@@ -73,7 +75,7 @@ void rdy_scheduled_io_end(struct rdy_scheduled_io *io, int error)
     rdy_lock_acquire(&queue->lock);
     word = rdy_a64_load_relaxed(&io->word);
     if (!rdy_word_is_ended(word))
-        queue->error = error;
+        rdy_a32_store_relaxed(&queue->error, (uint32_t)-error);
     /* Release: publishes the error to whoever sees the mark. */
     while (!rdy_a64_cas_acq_rel(&io->word, &word, rdy_word_end(word)))
         ;
@@ -82,8 +84,10 @@ void rdy_scheduled_io_end(struct rdy_scheduled_io *io, int error)
 
 int rdy_scheduled_io_error(const struct rdy_scheduled_io *io)
 {
-    /* Written once, before the mark that the caller saw. */
-    return io->waitq.error ? io->waitq.error : -ESHUTDOWN;
+    /* Written once, before the mark that the caller saw. Acquire: pairs with the init. */
+    uint32_t error = rdy_a32_load_acquire(&io->waitq.error);
+
+    return error != 0 ? -(int)error : -ESHUTDOWN;
 }
 
 /* Takes the wakers of the slots that @ready satisfies. */
@@ -138,7 +142,7 @@ static bool take_due(struct rdy_waitq *queue, struct rdy_link *due, int result,
         rdy_assert(rdy_a32_load_relaxed(&wait->is_ready) == 0);
         rdy_wakes_add(wakes, &wait->waker);
         /* It may have ended while the lock was dropped; then nobody may look at it any more. */
-        wait->result = result ? result : queue->error;
+        wait->result = result ? result : -(int)rdy_a32_load_relaxed(&queue->error);
         /* The last touch: its owner may free it now. Pairs with the load in readiness.c. */
         rdy_a32_store_release(&wait->is_ready, 1);
     }

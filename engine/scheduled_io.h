@@ -25,7 +25,7 @@
 /* Who waits. The lock and what it guards, touched by RDY_REQUIRES functions only. */
 struct rdy_waitq {
     struct rdy_lock lock;
-    int32_t error;            /* -errno of an ended entry, 0: -ESHUTDOWN; set before `end` is */
+    struct rdy_a32 error;     /* of an ended entry: errno, 0: ESHUTDOWN; set before `end` is */
     struct rdy_link waiters;  /* of rdy_readiness.link, first come first */
     struct rdy_waker slot[2]; /* by enum rdy_direction */
 };
@@ -69,6 +69,16 @@ struct rdy_scheduled_io {
 } __attribute__((aligned(RDY_CACHE_LINE)));
 
 static_assert(sizeof(struct rdy_scheduled_io) % RDY_CACHE_LINE == 0, "no two share a line pair");
+
+/*
+ * What may be read at any address that was an entry, besides the generation: word, lock, error.
+ * Whoever does looks at the generation afterwards, by which he knows whose they were.
+ */
+#define RDY_SCHEDULED_IO_KEPT                                                                      \
+    (offsetof(struct rdy_scheduled_io, waitq.waiters) - sizeof(struct rdy_slab_head))
+
+static_assert(offsetof(struct rdy_scheduled_io, word) == sizeof(struct rdy_slab_head), "in front");
+static_assert(RDY_SCHEDULED_IO_KEPT == 16, "a word, a lock and an error");
 #if defined(__x86_64__)
 static_assert(sizeof(struct rdy_scheduled_io) == 128, "a million take 128 MB");
 static_assert(offsetof(struct rdy_scheduled_io, waitq.slot) < 64, "word and lists on one line");
@@ -118,7 +128,7 @@ void rdy_scheduled_io_forget(struct rdy_scheduled_io *io);
 /* Marks the entry ended with @error (0: the driver's shutdown). The caller then wakes. */
 void rdy_scheduled_io_end(struct rdy_scheduled_io *io, int error);
 
-/* The answer of an ended entry. Only after its word was seen ended. */
+/* The answer of an ended entry. Only after its word was seen ended. Acquires. */
 int rdy_scheduled_io_error(const struct rdy_scheduled_io *io);
 
 /*

@@ -18,7 +18,8 @@
  * find reads (the groups, where a chunk is, the generations) is never taken back and written before
  * it is published; all else belongs to the one thread that the owner's lock lets in.
  *
- * Under AddressSanitizer a free item is poisoned but for its head, which find may always read.
+ * Under AddressSanitizer a free item is poisoned but for its head, which find may always read, and
+ * for what is kept.
  */
 #include "engine/slab.h"
 
@@ -35,9 +36,9 @@
 #define IDLE_BYTES_MIN (1U << 20) /* of idle chunks, kept in any case */
 #define IDLE_PART      8U         /* kept also: one idle chunk in so many that are mapped */
 
+/* A link to the next follows what is kept. */
 struct free_item {
     struct rdy_slab_head head;
-    struct free_item *next;
 };
 
 struct chunk {
@@ -61,6 +62,7 @@ struct rdy_slab {
     uint32_t mapped_count;
     uint32_t used_count; /* chunks that ever had a page; the fresh ones follow */
     uint32_t item_size;
+    uint32_t front; /* of an item: the head, and what is kept */
     uint32_t items_max;
     uint32_t items_per_chunk;
     uint32_t slot_bits; /* low bits of a slot, for the item in its chunk */
@@ -81,9 +83,15 @@ static struct chunk *chunk_of_room(struct rdy_link *link)
     return rdy_container_of(link, struct chunk, room);
 }
 
-static void item_poison(const struct rdy_slab *slab, const struct free_item *item)
+/* Where the slab's part of a free item begins. */
+static struct free_item **item_next(const struct rdy_slab *slab, struct free_item *item)
 {
-    rdy_poison(&item->head + 1, slab->item_size - sizeof(item->head));
+    return (void *)((char *)item + slab->front);
+}
+
+static void item_poison(const struct rdy_slab *slab, struct free_item *item)
+{
+    rdy_poison(item_next(slab, item), slab->item_size - slab->front);
 }
 
 static void item_unpoison(const struct rdy_slab *slab, const struct free_item *item)
@@ -194,7 +202,7 @@ static void chunk_fill(struct rdy_slab *slab, struct chunk *chunk)
         item_unpoison(slab, item);
         item->head.slot = (chunk->index << slab->slot_bits) + number;
         rdy_a32_store_relaxed(&item->head.generation, chunk->generation);
-        item->next = chunk->free;
+        *item_next(slab, item) = chunk->free;
         chunk->free = item;
         item_poison(slab, item);
     }
@@ -274,7 +282,7 @@ static struct free_item *chunk_pop(struct rdy_slab *slab, struct chunk *chunk)
     struct free_item *item = chunk->free;
 
     item_unpoison(slab, item);
-    chunk->free = item->next;
+    chunk->free = *item_next(slab, item);
     if (chunk->live++ == 0) {
         rdy_list_unlink(&chunk->idle);
         slab->idle_count--;
@@ -294,7 +302,7 @@ void *rdy_slab_take(struct rdy_slab *slab, int *err)
     }
     item = chunk_pop(slab, chunk_of_room(slab->room.next));
     rdy_assert(!item_is_live(&item->head));
-    memset(&item->head + 1, 0, slab->item_size - sizeof(item->head));
+    memset(item_next(slab, item), 0, slab->item_size - slab->front);
     (void)generation_add(&item->head, 1);
     slab->live++;
     return item;
@@ -321,7 +329,7 @@ void rdy_slab_give(struct rdy_slab *slab, void *given)
     chunk = slab_chunk(slab, item->head.slot >> slab->slot_bits);
     slab_put_first(slab, chunk);
     (void)generation_add(&item->head, 1);
-    item->next = chunk->free;
+    *item_next(slab, item) = chunk->free;
     chunk->free = item;
     item_poison(slab, item);
     slab->live--;
@@ -434,9 +442,11 @@ uint64_t rdy_slab_bytes(const struct rdy_slab *slab)
 /* Eight bytes is what a link in a free item wants. */
 static bool opts_are_valid(const struct rdy_slab_opts *opts)
 {
-    if (opts->item_size < sizeof(struct free_item) || opts->item_size > ITEM_SIZE_MAX)
+    if (opts->kept > ITEM_SIZE_MAX || opts->kept % sizeof(void *) != 0 ||
+        opts->item_size < sizeof(struct free_item) + opts->kept + sizeof(void *) ||
+        opts->item_size > ITEM_SIZE_MAX)
         return false;
-    if (opts->item_align < _Alignof(struct free_item) || opts->item_size % opts->item_align != 0)
+    if (opts->item_align < _Alignof(void *) || opts->item_size % opts->item_align != 0)
         return false;
     if ((opts->item_align & (opts->item_align - 1)) != 0)
         return false;
@@ -446,6 +456,7 @@ static bool opts_are_valid(const struct rdy_slab_opts *opts)
 static void slab_measure(struct rdy_slab *slab, const struct rdy_slab_opts *opts)
 {
     slab->item_size = opts->item_size;
+    slab->front = (uint32_t)sizeof(struct free_item) + opts->kept;
     slab->items_max = opts->items_max;
     slab->chunk_size = (uint32_t)rdy_arena_page_size();
     slab->idle_min = IDLE_BYTES_MIN / slab->chunk_size;

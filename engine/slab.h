@@ -6,7 +6,8 @@
  * goes back to the system and is not mixed with anybody else's. Take and give are O(1), the item
  * given back last is taken next. A token is slot and generation; the generation is odd while the
  * item is taken, and changes with each take, give and renew: a token of the past is refused. An
- * address stays readable until close; a head whose page went back to the system reads as zero.
+ * address stays readable until close; a head whose page went back to the system reads as zero. So
+ * are a few bytes behind the head, if the user wants to: neither a give nor a take touches those.
  *
  * Threads: the slab has no lock. take, give, renew and next_live want mutual exclusion, which its
  * owner provides. find may run at the same time as a take by another thread, but not as a give or a
@@ -27,6 +28,7 @@ struct rdy_slab_opts {
     uint32_t item_size;  /* bytes, head included; a multiple of item_align, 16 to 1024 */
     uint32_t item_align; /* a power of two, at least 8 */
     uint32_t items_max;  /* at most 2^25 */
+    uint32_t kept;       /* bytes behind the head that stay the user's; a multiple of 8 */
 };
 
 struct rdy_slab;
@@ -37,7 +39,7 @@ int rdy_slab_open(struct rdy_slab **out, const struct rdy_slab_opts *opts);
 /* Frees all chunks, live items included. NULL is fine. */
 void rdy_slab_close(struct rdy_slab *slab);
 
-/* An item, zeroed behind its head; *err is -ENOMEM or -ENFILE (items_max) when NULL. */
+/* An item, zeroed behind what is kept; *err is -ENOMEM or -ENFILE (items_max) when NULL. */
 void *rdy_slab_take(struct rdy_slab *slab, int *err);
 
 /* Gives a live item back. Its token is stale from now on. */

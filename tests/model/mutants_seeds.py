@@ -107,8 +107,8 @@ def entry_seeds():
         ("end_vs_waiters",), "the end does not publish its error")
     yield Seed(
         "end-error-late", ENTRY,
-        "    if (!rdy_word_is_ended(word))\n        queue->error = error;\n",
-        "    bool is_first = !rdy_word_is_ended(word);\n",
+        "        rdy_a32_store_relaxed(&queue->error, (uint32_t)-error);",
+        "        (void)error;",
         ("end_vs_waiters",), "the end is marked without its error")
     yield Seed(
         "due-told-before-copied", ENTRY,
@@ -158,6 +158,29 @@ def wait_seeds():
         "        is_quiet = rdy_scheduled_io_unlink(wait->io, wait);",
         "        is_quiet = true;",
         ("wake_cancel_drop",), "a cancelled wait stays in the list")
+
+
+    yield Seed(
+        "wait-looks-too-late", WAIT,
+        "    int rc = rdy_word_is_ended(word) ? rdy_scheduled_io_error(wait->io) : 0;\n\n"
+        "    wait->state = WAIT_DONE;\n    if (rdy_unlikely(!entry_was_ours(wait)))",
+        "    bool was_ours = entry_was_ours(wait);\n    int rc;\n\n"
+        "    word = rdy_a64_load_acquire(&wait->io->word);\n"
+        "    rc = rdy_word_is_ended(word) ? rdy_scheduled_io_error(wait->io) : 0;\n"
+        "    wait->state = WAIT_DONE;\n    if (!was_ours)",
+        ("deregister_vs_wait",), "a wait looks at an entry that may be another's by then")
+    yield Seed(
+        "wait-starts-unasked", WAIT,
+        "    if (rdy_unlikely(!entry_was_ours(wait))) {", "    if (false) {",
+        ("deregister_vs_new_wait",), "a wait is linked into the list of the slot's next entry")
+    yield Seed(
+        "slab-keeps-nothing", SLAB,
+        "(uint32_t)sizeof(struct free_item) + opts->kept;", "(uint32_t)sizeof(struct free_item);",
+        ("deregister_vs_wait",), "a free entry's word is written over")
+    yield Seed(
+        "init-word-relaxed", ENTRY,
+        "    rdy_a64_store_release(&io->word, 0);", "    rdy_a64_store_relaxed(&io->word, 0);",
+        ("deregister_vs_new_wait",), "a new entry's word may be seen with the old generation")
 
 
 def park_seeds():
@@ -291,8 +314,8 @@ def registration_seeds():
 def slab_seeds():
     yield Seed(
         "slab-give-no-generation", SLAB,
-        "    (void)generation_add(&item->head, 1);\n    item->next = chunk->free;",
-        "    item->next = chunk->free;",
+        "    (void)generation_add(&item->head, 1);\n    *item_next(slab, item) = chunk->free;",
+        "    *item_next(slab, item) = chunk->free;",
         ("slab_stale_token",), "an item that is given back keeps its token")
     yield Seed(
         "slab-find-any", SLAB,
@@ -311,7 +334,7 @@ def slab_seeds():
         ("slab_map_vs_find",), "a lookup does not acquire the pages that it finds")
     yield Seed(
         "slab-pop-keeps", SLAB,
-        "    chunk->free = item->next;\n    if (chunk->live++ == 0) {",
+        "    chunk->free = *item_next(slab, item);\n    if (chunk->live++ == 0) {",
         "    if (chunk->live++ == 0) {",
         ("slab_stale_token",), "an item is handed out twice")
 

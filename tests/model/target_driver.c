@@ -397,6 +397,56 @@ static void set_up_waiting(void)
     model_require(rdy_readiness_poll(stage->wait, &waker, &event) == RDY_PENDING);
 }
 
+static void deregister_and_poll(void)
+{
+    struct rdy_waker waker = model_alarm_waker(&stage->alarm);
+    struct rdy_event event;
+
+    model_require(rdy_deregister(&stage->reg) == 0);
+    model_require(rdy_readiness_poll(stage->wait, &waker, &event) == -ECANCELED);
+    stop();
+}
+
+/* Gives the entry back, and its slot to another registration, as soon as it can. */
+static void turn_and_register(void)
+{
+    bool is_reused = false;
+
+    while (rdy_a32_load_acquire(&stage->stop) == 0) {
+        model_require(rdy_driver_turn(stage->driver, -1) >= 0);
+        if (!is_reused && rdy_slab_live(stage->driver->set.slab) == 0) {
+            register_second();
+            is_reused = true;
+        }
+    }
+}
+
+static const struct model_target deregister_wait = {
+    .name = "deregister_vs_wait",
+    .claim = "a wait that was woken before its registration went away answers -ECANCELED",
+    .set_up = set_up_waiting,
+    .finish = finish,
+    .fiber = {{"driver", turn_and_register}, {"user", deregister_and_poll}, {"peer", send_byte}},
+    .preemptions = 3,
+};
+
+static void set_up_not_waiting(void)
+{
+    set_up_armed();
+    stage->alarm.is_due = always;
+    rdy_readiness_init(stage->wait, &stage->reg, RDY_INTEREST_READ);
+}
+
+static const struct model_target deregister_new_wait = {
+    .name = "deregister_vs_new_wait",
+    .claim = "one that had not begun as well, and is linked into nobody's list",
+    .set_up = set_up_not_waiting,
+    .finish = finish,
+    .fiber = {{"driver", turn_and_register}, {"user", deregister_and_poll}},
+    .stale_max = 1,
+    .preemptions = 4,
+};
+
 /* --- the end ------------------------------------------------------------------------------- */
 
 static void turn_and_shut_down(void)
@@ -511,6 +561,8 @@ const struct model_target *const model_driver_targets[] = {
     &rearm,
     &arm_later,
     &close_twice,
+    &deregister_wait,
+    &deregister_new_wait,
     &shutdown_register_ring,
     &shutdown_all,
     &shutdown_register_epoll,

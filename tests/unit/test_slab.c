@@ -100,6 +100,8 @@ static void senseless_options_are_refused(void **state)
         {.item_size = 144, .item_align = 48, .items_max = 1},
         {.item_size = 128, .item_align = 256, .items_max = 1},
         {.item_size = 128, .item_align = 128, .items_max = 0},
+        {.item_size = 128, .item_align = 128, .items_max = 1, .kept = 120},
+        {.item_size = 128, .item_align = 128, .items_max = 1, .kept = 4},
         {.item_size = 128, .item_align = 128, .items_max = (1U << 25) + 1},
     };
     struct rdy_slab *slab = NULL;
@@ -131,6 +133,30 @@ static void a_free_item_is_poisoned_but_for_its_head(void **state)
     assert_false(is_odd(entry));
     rdy_slab_close(slab);
 #endif
+}
+
+static void what_is_kept_is_the_users_through_give_and_take(void **state)
+{
+    struct rdy_slab_opts opts = {
+        .item_size = sizeof(struct entry), .item_align = 64, .items_max = 10, .kept = 16};
+    struct rdy_slab *slab = NULL;
+    struct entry *entry;
+
+    (void)state;
+    assert_int_equal(rdy_slab_open(&slab, &opts), 0);
+    entry = take(slab);
+    memset(entry->body, 7, sizeof(entry->body));
+    rdy_slab_give(slab, entry);
+    assert_int_equal(entry->body[0], 7);
+    assert_int_equal(entry->body[15], 7);
+#ifdef RDY_ASAN
+    assert_true(__asan_address_is_poisoned(&entry->body[16]));
+#endif
+    assert_ptr_equal(take(slab), entry);
+    assert_int_equal(entry->body[15], 7);
+    assert_int_equal(entry->body[16], 0);
+    assert_int_equal(entry->body[119], 0);
+    rdy_slab_close(slab);
 }
 
 /* --- tokens -------------------------------------------------------------------------------- */
@@ -305,6 +331,7 @@ int main(void)
         cmocka_unit_test(more_than_items_max_is_refused),
         cmocka_unit_test(senseless_options_are_refused),
         cmocka_unit_test(a_free_item_is_poisoned_but_for_its_head),
+        cmocka_unit_test(what_is_kept_is_the_users_through_give_and_take),
         cmocka_unit_test(a_token_is_stale_once_its_item_was_given_back),
         cmocka_unit_test(a_renewed_item_has_another_token_and_the_same_address),
         cmocka_unit_test(a_token_that_was_never_given_out_finds_nothing),

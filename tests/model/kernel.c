@@ -110,7 +110,7 @@ void kernel_reset(void)
     model_name(&kernel->state_word, sizeof(kernel->state_word), "kernel");
 }
 
-static struct kernel_file *file_of(int fd)
+struct kernel_file *kernel_file_of(int fd)
 {
     if (fd < KERNEL_FD || fd >= KERNEL_FD + KERNEL_FILES)
         model_fail("no such descriptor: %d", fd);
@@ -125,12 +125,12 @@ static void touch(const char *what)
 
 int rdy_sys_close(int fd)
 {
-    struct kernel_file *file = file_of(fd);
+    struct kernel_file *file = kernel_file_of(fd);
 
     touch("close");
     if (!file->is_open)
         model_fail("descriptor %d is closed twice", fd);
-    if (file->armed_by != 0)
+    if (file->armed_by != 0 || file->op_token != 0)
         model_fail("descriptor %d is closed while the kernel watches it", fd);
     file->is_open = false;
     return 0;
@@ -139,41 +139,41 @@ int rdy_sys_close(int fd)
 int rdy_sys_file_kind(int fd, enum rdy_file_kind *kind)
 {
     *kind = RDY_FILE_STREAM;
-    return file_of(fd)->is_open ? 0 : -EBADF;
+    return kernel_file_of(fd)->is_open ? 0 : -EBADF;
 }
 
 bool kernel_is_closed(int fd)
 {
-    return !file_of(fd)->is_open;
+    return !kernel_file_of(fd)->is_open;
 }
 
 bool kernel_is_watched(int fd)
 {
-    return file_of(fd)->armed_by != 0;
+    return kernel_file_of(fd)->armed_by != 0;
 }
 
 bool kernel_has_bytes(int fd)
 {
-    return file_of(fd)->bytes > 0;
+    return kernel_file_of(fd)->bytes > 0;
 }
 
 void kernel_open_file(int fd)
 {
-    file_of(fd)->is_open = true;
+    kernel_file_of(fd)->is_open = true;
 }
 
 void kernel_event(int fd, uint32_t events)
 {
     touch("data arrives");
-    file_of(fd)->ready |= events;
+    kernel_file_of(fd)->ready |= events;
     if (events & RDY_EV_IN)
-        file_of(fd)->bytes++;
+        kernel_file_of(fd)->bytes++;
 }
 
 void kernel_end_poll(int fd)
 {
     touch("poll ends");
-    file_of(fd)->is_ended = file_of(fd)->armed_by != 0;
+    kernel_file_of(fd)->is_ended = kernel_file_of(fd)->armed_by != 0;
 }
 
 void kernel_pass_time(uint64_t ns)
@@ -189,7 +189,7 @@ uint64_t rdy_sys_now_ns(void)
 
 ssize_t kernel_read(int fd, void *arg)
 {
-    struct kernel_file *file = file_of(fd);
+    struct kernel_file *file = kernel_file_of(fd);
 
     (void)arg;
     touch("read");
@@ -235,6 +235,15 @@ static int ring_open(struct rdy_backend **out, const struct rdy_backend_opts *op
     return open_with(out, &kernel_ring_ops);
 }
 
+static int completing_open(struct rdy_backend **out, const struct rdy_backend_opts *opts, char *why,
+                           size_t why_len)
+{
+    (void)opts;
+    (void)why;
+    (void)why_len;
+    return open_with(out, &kernel_completing_ops);
+}
+
 static int epoll_open(struct rdy_backend **out, const struct rdy_backend_opts *opts, char *why,
                       size_t why_len)
 {
@@ -264,13 +273,14 @@ static void kernel_close(struct rdy_backend *backend)
     for (uint32_t i = 0; i < KERNEL_FILES; i++) {
         if (kernel->file[i].armed_by == number_of(backend))
             kernel->file[i].armed_by = 0;
+        kernel->file[i].op_token = 0;
     }
 }
 
 /* The file's present state is news to a new watch. */
 static int kernel_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32_t events)
 {
-    struct kernel_file *file = file_of(fd);
+    struct kernel_file *file = kernel_file_of(fd);
 
     (void)events;
     touch("arm");
@@ -299,7 +309,7 @@ static int ring_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32_
 
 static bool is_watched(struct rdy_backend *backend, int fd, uint64_t token)
 {
-    return file_of(fd)->armed_by == number_of(backend) && file_of(fd)->token == token;
+    return kernel_file_of(fd)->armed_by == number_of(backend) && kernel_file_of(fd)->token == token;
 }
 
 static int ring_disarm(struct rdy_backend *backend, int fd, uint64_t token)
@@ -307,9 +317,11 @@ static int ring_disarm(struct rdy_backend *backend, int fd, uint64_t token)
     check_owner("a disarm");
     touch("disarm");
     check_open(backend, "a disarm");
+    if (rdy_token_about(token) != RDY_ABOUT_WATCH)
+        return kernel_ops_disarm(fd, token);
     if (!is_watched(backend, fd, token))
         return -ENOENT;
-    file_of(fd)->is_cancelled = true;
+    kernel_file_of(fd)->is_cancelled = true;
     return 0;
 }
 
@@ -319,7 +331,7 @@ static int epoll_disarm(struct rdy_backend *backend, int fd, uint64_t token)
     check_open(backend, "a disarm");
     if (!is_watched(backend, fd, token))
         return -ENOENT;
-    file_of(fd)->armed_by = 0;
+    kernel_file_of(fd)->armed_by = 0;
     return RDY_DISARMED;
 }
 
@@ -337,7 +349,7 @@ static bool has_something(const void *arg)
     if (backend->wakes > 0 || backend->wait_error != 0 || kernel->now_ns >= backend->until_ns)
         return true;
     for (uint32_t i = 0; i < KERNEL_FILES; i++) {
-        if (has_fact(backend, &kernel->file[i]))
+        if (has_fact(backend, &kernel->file[i]) || kernel_ops_has_fact(&kernel->file[i]))
             return true;
     }
     return false;
@@ -382,7 +394,10 @@ static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct r
     for (uint32_t i = 0; i < KERNEL_FILES && count < facts_max; i++) {
         if (has_fact(waited, &kernel->file[i]))
             tell(&kernel->file[i], &facts[count++]);
+        else if (kernel_ops_has_fact(&kernel->file[i]))
+            kernel_ops_tell(&kernel->file[i], &facts[count++]);
     }
+    backend->is_settled = true;
     return (int)count;
 }
 
@@ -408,6 +423,21 @@ const struct rdy_backend_ops kernel_ring_ops = {
     .wait = kernel_wait,
     .wake = kernel_wake,
     .fd = kernel_fd,
+};
+
+const struct rdy_backend_ops kernel_completing_ops = {
+    .name = "completing",
+    .capabilities = RDY_BACKEND_COMPLETES,
+    .open = completing_open,
+    .close = kernel_close,
+    .arm = ring_arm,
+    .disarm = ring_disarm,
+    .wait = kernel_wait,
+    .wake = kernel_wake,
+    .fd = kernel_fd,
+    .lend = kernel_ops_lend,
+    .refill = kernel_ops_refill,
+    .recv = kernel_ops_recv,
 };
 
 const struct rdy_backend_ops kernel_epoll_ops = {

@@ -24,6 +24,18 @@ struct kernel_file {
     uint64_t token;
     uint32_t ready; /* events that no wait has told yet */
     uint32_t bytes; /* that a read would get */
+
+    /* kernel_ops.c */
+    uint64_t op_token; /* of a receive; 0: none */
+    bool is_op_cancelled;
+};
+
+/* Buffers that were lent. */
+struct kernel_ops {
+    unsigned char *memory;
+    uint32_t count;
+    uint32_t size;
+    uint32_t free; /* a mask */
 };
 
 struct kernel_backend {
@@ -39,16 +51,28 @@ struct kernel {
     uint32_t backends_count;
     struct kernel_file file[KERNEL_FILES];
     uint64_t now_ns;
-    uint32_t arm_busy;   /* so many arms are put off */
-    uint32_t state_word; /* what waiting and waking touch */
+    struct kernel_ops ops;
+    uint32_t arm_busy;    /* so many arms are put off */
+    uint32_t disarm_busy; /* and so many questions to an operation to stop */
+    uint32_t state_word;  /* what waiting and waking touch */
 
     /* When nobody can go on: should a wait have ended? */
     bool (*is_due)(const void *arg);
 };
 
 extern struct kernel kernel[1];
-extern const struct rdy_backend_ops kernel_ring_ops;  /* one thread's; ends by last facts */
-extern const struct rdy_backend_ops kernel_epoll_ops; /* arms anywhere, disarms at once */
+extern const struct rdy_backend_ops kernel_ring_ops;       /* one thread's; ends by last facts */
+extern const struct rdy_backend_ops kernel_completing_ops; /* a ring that also receives */
+extern const struct rdy_backend_ops kernel_epoll_ops;      /* arms anywhere, disarms at once */
+
+/* kernel_ops.c, for kernel.c. */
+int kernel_ops_lend(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size);
+void kernel_ops_refill(struct rdy_backend *backend, uint32_t buffer);
+int kernel_ops_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
+int kernel_ops_disarm(int fd, uint64_t token);
+bool kernel_ops_has_fact(const struct kernel_file *file);
+void kernel_ops_tell(struct kernel_file *file, struct rdy_fact *fact);
+struct kernel_file *kernel_file_of(int fd);
 
 /* At the beginning of set_up. */
 void kernel_reset(void);
@@ -57,6 +81,7 @@ void kernel_reset(void);
 void kernel_open_file(int fd);
 void kernel_event(int fd, uint32_t events);
 void kernel_end_poll(int fd);
+void kernel_end_receive(int fd);
 
 /* Time stands but for this. */
 void kernel_pass_time(uint64_t ns);

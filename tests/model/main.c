@@ -29,8 +29,8 @@ struct command {
 };
 
 static const struct model_target *const *const lists[] = {
-    model_self_targets,   model_lock_targets, model_readiness_targets,
-    model_driver_targets, model_slab_targets, model_task_targets,
+    model_self_targets, model_lock_targets, model_readiness_targets, model_driver_targets,
+    model_slab_targets, model_task_targets, model_lane_targets,
 };
 
 #define LISTS_COUNT (sizeof(lists) / sizeof(lists[0]))

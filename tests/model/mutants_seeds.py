@@ -15,6 +15,8 @@ SLAB = "engine/slab.c"
 TASK = "engine/task.c"
 REMOTE = "engine/task_remote.c"
 WHEEL = "engine/wheel.c"
+LANE = "engine/lane.c"
+RECV = "engine/lane_recv.c"
 
 # Which files of the engine see a change of a header: those that its targets run.
 CORE = (ENTRY, WAIT, "engine/io.c", "engine/lock.c", "engine/driver.c", "engine/registration.c",
@@ -431,6 +433,45 @@ def timer_seeds():
         ("timer_cancel_vs_fire",), "a timer that fired counts as armed")
 
 
+def lane_seeds():
+    yield Seed(
+        "lane-never-waits", LANE,
+        "    return lane->recv != RDY_RECV_ACTIVE && lane->recv != RDY_RECV_CANCELLING &&\n"
+        "           lane->send == RDY_SEND_IDLE;",
+        "    return lane->send == RDY_SEND_IDLE;",
+        ("op_cancel_vs_completion",), "a slot is given back while an operation runs")
+    yield Seed(
+        "lane-buffer-leaks", RECV,
+        "    if (fact->result <= 0 || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
+        "        rdy_block_release(block);\n        return;",
+        "    if (fact->result <= 0 || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
+        "        return;",
+        ("op_cancel_vs_completion", "op_close_vs_completion"),
+        "what comes for a lane that leaves is not given back")
+    yield Seed(
+        "lane-leaves-unseen", RECV,
+        "        rdy_lane_check_leaving(lane);\n        return 0;", "        return 0;",
+        ("op_cancel_vs_completion",), "the last fact of an operation gives no slot back")
+    yield Seed(
+        "lane-stays-active", RECV,
+        "    lane->recv = RDY_RECV_IDLE;\n    if (lane->recv_error)",
+        "    if (lane->recv_error)",
+        ("op_cancel_vs_completion",), "an operation that ended counts as running")
+    yield Seed(
+        "lane-not-stopped", RECV,
+        "    if (backend->ops->disarm(backend, io->fd, rdy_scheduled_io_op_token(io, about)) < 0)\n"
+        "        return;",
+        "    (void)backend;\n    (void)about;",
+        ("op_cancel_vs_completion",), "the kernel is not asked to stop")
+    yield Seed(
+        "give-in-inbox", DISPATCH,
+        "    if (rdy_a32_load_relaxed(&io->requests) == 0 && io->kernel == RDY_KERNEL_IDLE &&",
+        "    if (io->kernel == RDY_KERNEL_IDLE &&",
+        ("op_stop_put_off",),
+        "an entry is given back that stands in the inbox")
+
+
 def seeds():
     return [*lock_seeds(), *word_seeds(), *entry_seeds(), *wait_seeds(), *park_seeds(),
-            *inbox_seeds(), *registration_seeds(), *slab_seeds(), *task_seeds(), *timer_seeds()]
+            *inbox_seeds(), *registration_seeds(), *slab_seeds(), *task_seeds(), *timer_seeds(),
+            *lane_seeds()]

@@ -365,6 +365,7 @@ void *rdy_model_malloc(size_t size);
 void *rdy_model_calloc(size_t count, size_t size);
 int rdy_model_posix_memalign(void **out, size_t align, size_t size);
 void *rdy_model_aligned_alloc(size_t align, size_t size);
+void *rdy_model_realloc(void *at, size_t size);
 void rdy_model_free(void *at);
 
 void *rdy_model_malloc(size_t size)
@@ -386,6 +387,18 @@ int rdy_model_posix_memalign(void **out, size_t align, size_t size)
 void *rdy_model_aligned_alloc(size_t align, size_t size)
 {
     return plain_alloc(size, align, false, __builtin_return_address(0));
+}
+
+void *rdy_model_realloc(void *at, size_t size)
+{
+    const void *pc = __builtin_return_address(0);
+    const struct block *block = block_at(at);
+    void *made = plain_alloc(size, 16, false, pc);
+
+    if (block)
+        memcpy(made, at, block->size < size ? block->size : size);
+    plain_free(at, pc);
+    return made;
 }
 
 void rdy_model_free(void *at)

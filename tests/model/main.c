@@ -4,7 +4,7 @@
  *
  *   model_check --list
  *   model_check --target NAME [--preemptions N] [--executions N] [--seconds N]
- *   model_check --target NAME --random N [--seed N]
+ *   model_check [--target NAME] --random N [--seed N]
  *   model_check --target NAME --replay CHOICES
  *
  * Exit status: 0 nothing was found and the search is complete, 1 a failure or a search that was not
@@ -121,6 +121,21 @@ static int check(const struct command *command)
     return opts.mode != SEARCH_ALL || search_totals()->is_complete ? 0 : 1;
 }
 
+/* Every target that has to pass, at random. */
+static int check_all(const struct command *command)
+{
+    int failures = 0;
+
+    for (size_t i = 0; i < LISTS_COUNT; i++) {
+        for (const struct model_target *const *target = lists[i]; *target; target++) {
+            run.target = *target;
+            if (!run.target->must_fail)
+                failures += check(command);
+        }
+    }
+    return failures > 0 ? 1 : 0;
+}
+
 static bool read_number(const char *text, uint64_t *number)
 {
     char *end = NULL;
@@ -167,7 +182,7 @@ static bool read_command(int argc, char **argv, struct command *command)
         else
             command->preemptions = (int64_t)number;
     }
-    return optind == argc && (command->is_list || command->target);
+    return optind == argc && (command->is_list || command->target || command->random > 0);
 }
 
 int main(int argc, char **argv)
@@ -180,13 +195,16 @@ int main(int argc, char **argv)
     };
 
     if (!read_command(argc, argv, &command)) {
-        (void)fprintf(stderr, "model_check: --list, or --target NAME; see tests/model/main.c\n");
+        (void)fprintf(stderr,
+                      "model_check: --list, --target NAME or --random N; see tests/model/main.c\n");
         return 2;
     }
     if (command.is_list) {
         print_list();
         return 0;
     }
+    if (!command.target)
+        return check_all(&command);
     run.target = find(command.target);
     if (!run.target) {
         (void)fprintf(stderr, "model_check: no target '%s'; --list shows them\n", command.target);

@@ -8,7 +8,8 @@
 Each mutant of seeds() is a copy of one engine file with one text replaced. The files that see it
 are compiled as DIR compiled them and linked with the rest of DIR's model_check; then its targets
 run until one fails. A mutant that compiles with an error, or that no target finds, fails the test.
-The schedules go to stdout, the table comes last.
+Each schedule goes to stdout, the table comes last. The mutant's model_check stays in
+DIR/mutants/NAME, so that its schedule can be replayed.
 """
 import argparse
 import concurrent.futures
@@ -25,6 +26,7 @@ import mutants_seeds
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 INCLUDE = re.compile(r'^#include "(engine/[\w.]+)"', re.M)
 TARGET_SECONDS = 60
+COLUMNS = 120  # of a schedule's lines; who wants the callers replays it
 
 
 class Build:
@@ -168,7 +170,9 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda seed: hunt(build, seed), seeds))
     for seed, (_, _, output) in zip(seeds, results):
-        print(f"--- {seed.name}: {seed.why}\n{output}")
+        print(f"--- {seed.name}: {seed.why}")
+        for line in output.split("\n"):
+            print(line if line.startswith("replay:") else line[:COLUMNS])
     print_table([row for _, row, _ in results])
     missed = sum(1 for is_caught, _, _ in results if not is_caught)
     print(f"mutants: {len(seeds)}, {missed} not found, {time.monotonic() - began:.0f} s")

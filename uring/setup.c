@@ -125,7 +125,11 @@ static void ring_fill_array(struct rdy_ring *ring)
 /* The first of these are all that a ring may do that only watches. */
 #define WATCHING_COUNT 2
 
-static int ring_restrict(const struct rdy_ring *ring, bool is_watching_only)
+/*
+ * Names what the ring may ever do. A kernel refuses the whole list for one name that it does not
+ * know: before 5.19 that is the buffers' registration, without which there is nothing to lend.
+ */
+static int ring_restrict_to(const struct rdy_ring *ring, bool is_watching_only, bool has_buffers)
 {
     struct io_uring_restriction allowed[] = {
         {.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD},
@@ -140,8 +144,12 @@ static int ring_restrict(const struct rdy_ring *ring, bool is_watching_only)
         {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_PBUF_RING},
         {0},
     };
-    uint32_t count = is_watching_only ? WATCHING_COUNT : sizeof(allowed) / sizeof(allowed[0]) - 1;
+    uint32_t count = sizeof(allowed) / sizeof(allowed[0]) - 1;
 
+    if (is_watching_only)
+        count = WATCHING_COUNT;
+    else if (!has_buffers)
+        count--;
     allowed[count++] = (struct io_uring_restriction){
         .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
         .sqe_flags = is_watching_only ? IOSQE_CQE_SKIP_SUCCESS
@@ -149,6 +157,13 @@ static int ring_restrict(const struct rdy_ring *ring, bool is_watching_only)
     };
     return io_uring_register((uint32_t)ring->uring.ring_fd, IORING_REGISTER_RESTRICTIONS, allowed,
                              count);
+}
+
+static int ring_restrict(const struct rdy_ring *ring, bool is_watching_only)
+{
+    int rc = ring_restrict_to(ring, is_watching_only, true);
+
+    return rc == -EINVAL ? ring_restrict_to(ring, is_watching_only, false) : rc;
 }
 
 /* Everything that a disabled ring still needs. */

@@ -3,6 +3,7 @@
  * What arm(), disarm() and the facts of wait() promise, on every backend.
  */
 #include "tests/kernel/backends.h"
+#include "uring/uring.h"
 
 static void arming_reports_the_present_state_and_then_only_changes(void **state)
 {
@@ -262,10 +263,11 @@ static void nobody_is_lost_when_the_completion_queue_overflows(void **state)
         crowd_collect(&crowd, backend);
     }
 
+    /* Before 6.0 a poll survives; before 6.13 an enter runs all the task work there is. */
     assert_int_equal(crowd.overflows, crowd.rearms);
     if (variant > RDY_RUNG_DEFER && variant <= RDY_RUNG_PLAIN && kernel_is_at_least(6, 0))
         assert_true(crowd.overflows > 0);
-    else
+    else if (variant != RDY_RUNG_DEFER || kernel_is_at_least(6, 13))
         assert_int_equal(crowd.overflows, 0);
 
     backend_close(backend);
@@ -297,6 +299,38 @@ static void a_full_submission_queue_is_emptied_on_the_way(void **state)
     (void)close(fd);
 }
 
+/*
+ * Before 5.17 a cancel answers with a completion of its own. One fact a wait is asked for, and each
+ * wait must bring one although all the answers stand in the queue before them.
+ */
+static void answers_to_cancels_take_no_facts_place(void **state)
+{
+    struct rdy_backend *backend = backend_new();
+    int fds[40];
+
+    (void)state;
+    if (variant != RUNG_OF_EPOLL)
+        uring_of(backend)->ring.cancel_flags = 0;
+    for (uint32_t i = 0; i < 40; i++) {
+        fds[i] = event_new();
+        backend_arm(backend, fds[i], TOKEN(i), RDY_EV_IN);
+    }
+    assert_no_fact(backend);
+    for (uint32_t i = 0; i < 40; i++)
+        assert_int_equal(backend->ops->disarm(backend, fds[i], TOKEN(i)),
+                         variant == RUNG_OF_EPOLL ? RDY_DISARMED : 0);
+    for (uint32_t i = 0; i < 40 && variant != RUNG_OF_EPOLL; i++) {
+        struct rdy_fact fact;
+
+        assert_int_equal(backend->ops->wait(backend, SOON_NS, &fact, 1), 1);
+        assert_int_equal(fact.flags, RDY_FACT_LAST);
+    }
+    assert_no_fact(backend);
+    backend_close(backend);
+    for (uint32_t i = 0; i < 40; i++)
+        (void)close(fds[i]);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(arming_reports_the_present_state_and_then_only_changes),
     cmocka_unit_test(nothing_comes_after_the_last_fact),
@@ -309,6 +343,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(no_more_facts_than_asked_for_and_the_rest_later),
     cmocka_unit_test(nobody_is_lost_when_the_completion_queue_overflows),
     cmocka_unit_test(a_full_submission_queue_is_emptied_on_the_way),
+    cmocka_unit_test(answers_to_cancels_take_no_facts_place),
 };
 
 int main(void)

@@ -12,7 +12,8 @@
 
 #include "tests/sim/net_flow.h"
 
-#define RETRY_NS (2 * SIM_MS)
+#define RETRY_NS  (2 * SIM_MS)
+#define TRIES_MAX 40u /* five seconds: nobody accepts */
 
 static struct sim_sock *all;
 static uint32_t ids;
@@ -148,8 +149,8 @@ static void syn_arrives(void *arg, uint64_t tries)
 
     if (client->state != SIM_SOCK_CONNECTING)
         return;
-    if (!listener) {
-        client->error = -ECONNREFUSED;
+    if (!listener || tries == TRIES_MAX) {
+        client->error = listener ? -ETIMEDOUT : -ECONNREFUSED;
         client->state = SIM_SOCK_OVER;
         client->is_read_shut = true;
         client->is_write_shut = true;

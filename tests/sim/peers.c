@@ -253,10 +253,10 @@ static void peer_connect(void *arg, uint64_t where)
     const struct sim_place *place = &places[where];
     int rc = sim_sock_connect(peer->actor.sock, place->addr, place->addr_len);
 
-    if (rc == -EAGAIN) {
+    if (rc == -EAGAIN && !sim.has_refused) {
         sim_after(pause_ns() + SIM_MS, peer_connect, peer, where);
     } else if (rc < 0 && rc != -EINPROGRESS) {
-        peer->actor.sock->is_excused = sim.is_overdue;
+        peer->actor.sock->is_excused = sim.is_overdue || sim.has_refused;
         peer_leave(peer, false);
     } else {
         actor_schedule(&peer->actor, pause_ns());

@@ -438,6 +438,8 @@ const struct rdy_backend_ops kernel_completing_ops = {
     .lend = kernel_ops_lend,
     .refill = kernel_ops_refill,
     .recv = kernel_ops_recv,
+    .messages = kernel_ops_messages,
+    .close_file = kernel_ops_close_file,
 };
 
 const struct rdy_backend_ops kernel_epoll_ops = {

@@ -69,6 +69,8 @@ extern const struct rdy_backend_ops kernel_epoll_ops;      /* arms anywhere, dis
 int kernel_ops_lend(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size);
 void kernel_ops_refill(struct rdy_backend *backend, uint32_t buffer);
 int kernel_ops_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
+int kernel_ops_messages(struct rdy_backend *backend);
+int kernel_ops_close_file(struct rdy_backend *backend, int fd);
 int kernel_ops_disarm(int fd, uint64_t token);
 bool kernel_ops_has_fact(const struct kernel_file *file);
 void kernel_ops_tell(struct kernel_file *file, struct rdy_fact *fact);

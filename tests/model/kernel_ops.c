@@ -44,6 +44,21 @@ int kernel_ops_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is
     return 0;
 }
 
+/* Datagrams are not modelled. */
+int kernel_ops_messages(struct rdy_backend *backend)
+{
+    (void)backend;
+    return -EOPNOTSUPP;
+}
+
+/* No room: the engine closes by itself, as it always must be able to. */
+int kernel_ops_close_file(struct rdy_backend *backend, int fd)
+{
+    (void)backend;
+    (void)fd;
+    return -EBUSY;
+}
+
 int kernel_ops_disarm(int fd, uint64_t token)
 {
     struct kernel_file *file = kernel_file_of(fd);

@@ -73,6 +73,14 @@ uint32_t rdy_sys_poll_now(int fd, uint32_t events)
     model_fail("poll(2) is not modelled");
 }
 
+int rdy_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_len)
+{
+    (void)fd;
+    (void)addr;
+    (void)addr_len;
+    model_fail("connect(2) is not modelled");
+}
+
 int rdy_sys_shutdown(int fd, int how)
 {
     (void)fd;

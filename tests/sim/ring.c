@@ -7,6 +7,7 @@
  * cancel but by the end of its target. A ring that dies keeps what it holds until it is closed.
  */
 #include "tests/sim/ring.h"
+#include "engine/sys.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,6 +163,31 @@ static int ring_send(struct rdy_backend *backend, const struct rdy_backend_send 
     return ring_queue(ring_of(backend), sqe);
 }
 
+/* The simulated ring connects nothing and receives no datagrams: nobody in here asks for it. */
+static int ring_messages(struct rdy_backend *backend)
+{
+    (void)backend;
+    return -EOPNOTSUPP;
+}
+
+static int ring_close_file(struct rdy_backend *backend, int fd)
+{
+    struct sim_ring *ring = ring_of(backend);
+
+    if (sim_one_of(sim.weather.busy_one_of) || ring->closes_count == SIM_SQES_MAX)
+        return -EBUSY;
+    sim_note("queued: a close", fd, 0, 0);
+    ring->closes[ring->closes_count++] = fd;
+    return 0;
+}
+
+/* All of them: submitted, or by whoever frees what was not. */
+static void ring_close_files(struct sim_ring *ring)
+{
+    while (ring->closes_count > 0)
+        (void)rdy_sys_close(ring->closes[--ring->closes_count]);
+}
+
 static void ring_submit(struct sim_ring *ring)
 {
     uint32_t count = ring->sqes_count;
@@ -173,6 +199,8 @@ static void ring_submit(struct sim_ring *ring)
         sim_spend();
         sim_ring_begin(ring, &ring->sqes[i]);
     }
+    if (!ring->is_stalled)
+        ring_close_files(ring);
     ring->sqes_count -= count;
     memmove(ring->sqes, ring->sqes + count, ring->sqes_count * sizeof(ring->sqes[0]));
 }
@@ -301,6 +329,7 @@ static int ring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy
         sim.was_lost = true;
         ring->backend.has_lost = ring->backend.has_lost || ring->cqes_count > ring->cq_entries;
         sim_note("the ring is dead", ring->death, 0, 0);
+        ring_close_files(ring);
         return ring->death;
     }
     return (int)ring_reap(ring, facts, wanted);
@@ -402,6 +431,7 @@ static void ring_close(struct rdy_backend *backend)
 {
     struct sim_ring *ring = ring_of(backend);
 
+    ring_close_files(ring);
     while (ring->requests_count > 0) {
         struct sim_request *request = ring->requests[--ring->requests_count];
 
@@ -428,6 +458,8 @@ static const struct rdy_backend_ops ring_ops = {
     .recv = ring_recv,
     .accept = ring_accept,
     .send = ring_send,
+    .close_file = ring_close_file,
+    .messages = ring_messages,
     .salvage = ring_salvage,
 };
 

@@ -58,6 +58,9 @@ struct sim_ring {
     struct sim_sqe sqes[SIM_SQES_MAX];
     uint32_t sqes_count;
 
+    int closes[SIM_SQES_MAX]; /* files to be closed, not submitted yet */
+    uint32_t closes_count;
+
     struct sim_request *requests[SIM_REQUESTS_MAX];
     uint32_t requests_count;
     uint64_t orders;

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A ring that dies, on the fake: what it had done and not told, what it had told and nobody taken,
+ * and operations that never end. Each must leave nothing behind, which rig_teardown() sees.
+ */
+#include "tests/support/rig.h"
+
+#include "engine/driver.h"
+#include "engine/lane.h"
+
+static struct fake_ops *ops_of(struct rig *rig)
+{
+    return &rig->fake->ops_state;
+}
+
+static int poll_sends_held(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
+    if (rig->result == 0)
+        rig->held_count = 0;
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+static int poll_flushes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_flush(&rig->stream, task);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* The call that would have submitted more is refused; what an earlier one submitted went out. */
+static void send_that_went_out_unheard_is_not_sent_again(void **state)
+{
+    struct rig *rig = *state;
+    char back[32];
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    ops_of(rig)->is_withholding = true;
+    rig_say(rig, "untold", 6);
+    rig->held[0] = rig_buf(rig, "once", 4);
+    rig->held_count = 1;
+    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    rig_turn(rig);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
+
+    rdy_runtime_driver(rig->runtime)->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    rig_turn(rig);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
+    assert_int_equal(rig->result, -EIO); /* so hears who was receiving */
+    rig->result = 0;
+    rig_run(rig, poll_flushes);
+    assert_int_equal(rig->result, -EIO);
+}
+
+/* What it had received is gone with it: after that no byte would be in its place. */
+static void stream_ends_of_which_a_dead_ring_has_lost_bytes(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+
+    rdy_runtime_driver(rig->runtime)->may_move = true;
+    rig->fake->wait_error = -EBADR;
+    rig->fake->backend.has_lost = true;
+    rig_turn(rig);
+    rig_say(rig, "later", 5);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    assert_int_equal(rig->result, -EIO);
+}
+
+struct listening {
+    struct rdy_listener listener;
+    struct rdy_stream stream;
+};
+
+static int poll_accepts(struct rdy_task *task, void *self)
+{
+    struct listening *listening = ((struct test_task *)self)->test;
+
+    return rdy_listener_poll_accept(&listening->listener, task, &listening->stream) == RDY_PENDING
+               ? RDY_PENDING
+               : 0;
+}
+
+static int connect_to(const struct sockaddr_in *addr)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)addr, sizeof(*addr)), 0);
+    return fd;
+}
+
+/* One was accepted by the ring before it died, the other came when epoll watched. */
+static void connections_from_before_and_after_the_loss_are_accepted(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_len = sizeof(addr);
+    struct listening listening = {.listener.fd = -1, .stream.fd = -1};
+    struct rdy_task_id id;
+    int peers[2];
+
+    assert_int_equal(rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
+                                       sizeof(addr), &opts),
+                     0);
+    assert_int_equal(getsockname(listening.listener.fd, (struct sockaddr *)&addr, &addr_len), 0);
+    id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    peers[0] = connect_to(&addr);
+    rig_turn(rig);
+
+    rdy_runtime_driver(rig->runtime)->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    rig_turn(rig);
+    peers[1] = connect_to(&addr);
+    rig_turn(rig);
+    for (int i = 0; i < 2; i++) {
+        id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+        rig_turn(rig);
+        assert_int_equal(rdy_task_abort(rig->runtime, id), -ESRCH);
+        rdy_stream_close(&listening.stream);
+        assert_int_equal(close(peers[i]), 0);
+    }
+    rdy_listener_close(&listening.listener);
+}
+
+/* Connections and the room for them are freed all the same; ASan sees that. */
+static void runtime_closes_over_an_accept_that_never_ends(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct listening listening = {.listener.fd = -1};
+    int rc = rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
+                               sizeof(addr), &opts);
+
+    assert_int_equal(rc, 0);
+    (void)spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+    rig_turn(rig);
+    ops_of(rig)->is_withholding = true;
+
+    rdy_listener_close(&listening.listener);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        ON_FAKE_ONLY(send_that_went_out_unheard_is_not_sent_again),
+        ON_FAKE_ONLY(stream_ends_of_which_a_dead_ring_has_lost_bytes),
+        ON_FAKE_ONLY(connections_from_before_and_after_the_loss_are_accepted),
+        ON_FAKE_ONLY(runtime_closes_over_an_accept_that_never_ends),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -308,8 +308,9 @@ def registration_seeds():
         ("shutdown_vs_register_ring",), "a registration after the end is accepted")
     yield Seed(
         "end-wakes-nobody", DISPATCH,
+        "    rdy_scheduled_io_end(io, error);\n"
         "    rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, RDY_READY_ALL));",
-        "    (void)driver;",
+        "    rdy_scheduled_io_end(io, error);\n    (void)driver;",
         ("shutdown_vs_everything",), "the end tells nobody")
 
 
@@ -442,9 +443,9 @@ def lane_seeds():
         ("op_cancel_vs_completion",), "a slot is given back while an operation runs")
     yield Seed(
         "lane-buffer-leaks", RECV,
-        "    if (fact->result <= 0 || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
+        "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
         "        rdy_block_release(block);\n        return;",
-        "    if (fact->result <= 0 || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
+        "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
         "        return;",
         ("op_cancel_vs_completion", "op_close_vs_completion"),
         "what comes for a lane that leaves is not given back")
@@ -454,7 +455,7 @@ def lane_seeds():
         ("op_cancel_vs_completion",), "the last fact of an operation gives no slot back")
     yield Seed(
         "lane-stays-active", RECV,
-        "    lane->recv = RDY_RECV_IDLE;\n    if (lane->recv_error)",
+        "    rdy_recv_let_go(completion, lane);\n    if (lane->recv_error)",
         "    if (lane->recv_error)",
         ("op_cancel_vs_completion",), "an operation that ended counts as running")
     yield Seed(

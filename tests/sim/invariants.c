@@ -137,7 +137,9 @@ static void check_level(const struct rdy_scheduled_io *io)
     uint64_t word = rdy_a64_load_relaxed(&io->word);
     uint32_t events;
 
-    if (!sock || io->kernel != RDY_KERNEL_ARMED || rdy_word_is_ended(word))
+    /* A watch that could not be ended when operations took its place is not listened to. */
+    if (!sock || io->kernel != RDY_KERNEL_ARMED || (io->flags & RDY_IO_UNWATCHED) ||
+        rdy_word_is_ended(word))
         return;
     events = sim_sock_poll(sock);
     if ((io->interest & RDY_INTEREST_READ) && (events & (RDY_EV_IN | RDY_EV_RDHUP)) &&

@@ -209,6 +209,8 @@ static enum fate letter_fate(struct rdy_lane *lane, struct rdy_letter *letter)
     letter->error = 0;
     switch (error) {
     case 0:
+        if (letter->refused && lane->send_error == 0)
+            lane->send_error = (int16_t)letter->refused;
         return FATE_SENT;
     case -EAGAIN:
     case -EINTR:
@@ -218,12 +220,14 @@ static enum fate letter_fate(struct rdy_lane *lane, struct rdy_letter *letter)
     default:
         break;
     }
+    /* Told when its fate is known, or a destination without a route would be told of twice. */
+    if (rdy_datagram_is_news(error) && !letter->refused) {
+        letter->refused = error;
+        return FATE_AGAIN;
+    }
     if (lane->send_error == 0)
         lane->send_error = (int16_t)error;
-    if (!rdy_datagram_is_news(error) || letter->was_refused)
-        return FATE_REFUSED;
-    letter->was_refused = true;
-    return FATE_AGAIN;
+    return FATE_REFUSED;
 }
 
 static int letter_send(struct rdy_lane *lane, struct rdy_letter *letter, uint32_t place,
@@ -251,7 +255,6 @@ int rdy_message_try(struct rdy_completion *completion, struct rdy_lane *lane)
     struct rdy_letter *letter = lane->letters.first;
     uint32_t count = 0;
 
-    (void)completion;
     for (; letter && count < RDY_MESSAGE_TRIES; letter = letter->next) {
         if (letter_send(lane, letter, count, false) != 0)
             break;
@@ -259,6 +262,9 @@ int rdy_message_try(struct rdy_completion *completion, struct rdy_lane *lane)
     }
     if (count == 0)
         return -EBUSY;
+    /* The rest goes when these are known to be out, and silence ends no wait. */
+    if (letter)
+        completion->is_impatient = true;
     lane->sending = (uint8_t)count;
     lane->send = RDY_SEND_TRYING;
     return 0;

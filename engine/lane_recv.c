@@ -49,7 +49,8 @@ void rdy_recv_want(struct rdy_completion *completion, struct rdy_lane *lane)
     if (completion->unarmed_count == completion->unarmed_size && !unarmed_grow(completion)) {
         lane->recv = RDY_RECV_ENDED;
         lane->recv_error = -ENOMEM;
-        rdy_lane_stamp(lane, RDY_READABLE | RDY_READ_CLOSED);
+        /* Of a datagram socket it passes: nothing final. */
+        rdy_lane_stamp(lane, lane->message ? RDY_READABLE : RDY_READABLE | RDY_READ_CLOSED);
         return;
     }
     place =
@@ -256,7 +257,8 @@ ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf)
     if (piece) {
         rdy_piece_end(&completion->pool, piece, buf);
         lane->received_count--;
-        if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) &&
+        /* Not before a datagram socket's error was told: what came then would be dropped. */
+        if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) && !lane->recv_error &&
             lane->received_count <= queue_max(completion, lane) / 2)
             rdy_recv_want(completion, lane);
         return (ssize_t)buf->len;

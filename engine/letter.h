@@ -21,8 +21,8 @@ struct rdy_letter {
     struct rdy_block *block;
     struct iovec content;
     struct msghdr header;
-    int error;        /* of the present try: 0 is nothing heard */
-    bool was_refused; /* once, with news of another one */
+    int error;   /* of the present try: 0 is nothing heard */
+    int refused; /* once, with news of another one: -errno, not told yet */
     struct sockaddr_in6 addr;
     /* The length of segments. */
     char control[CMSG_SPACE(sizeof(uint16_t))]

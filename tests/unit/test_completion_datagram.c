@@ -202,6 +202,34 @@ static void refusal_between_datagrams_loses_none(void **state)
         assert_int_equal(post->number[i], i);
 }
 
+/* The news stand behind what came before; the reader takes its time to come to them. */
+static void datagrams_behind_news_that_were_not_told_yet_are_kept(void **state)
+{
+    struct post *post = *state;
+    struct rig *rig = rig_in(post);
+
+    post_open(post);
+    post_connect(post);
+    assert_int_equal(rdy_datagram_start_completion(&post->socket), 0);
+    rig_turn(rig);
+    post_say(post, 0, 10);
+    post_say(post, 1, 10);
+    be_refused(post);
+    rig_turn(rig);
+    for (uint32_t i = 2; i < 4; i++) {
+        post->goal = i - 1;
+        post_run(post, post_poll_recv_all);
+        post_say(post, i, 10);
+        rig_turn(rig);
+    }
+    post->goal = 4;
+    post_run(post, post_poll_recv_all);
+
+    assert_int_equal(post->errors, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(post->number[i], i);
+}
+
 /* --- few buffers, short queues --- */
 
 static void starve(struct post *post, uint32_t buffers)
@@ -455,6 +483,7 @@ int main(void)
         POST_ON_THREE(joined_datagrams_come_with_the_length_of_each),
         POST_ON_THREE(refusal_is_told_once_and_the_socket_goes_on),
         POST_ON_THREE(refusal_between_datagrams_loses_none),
+        POST_ON_THREE(datagrams_behind_news_that_were_not_told_yet_are_kept),
         POST_ON_THREE(socket_without_buffers_sleeps_until_one_is_back),
         POST_ON_THREE(pool_of_one_loses_nothing),
         POST_ON_THREE(pool_of_two_loses_nothing),

@@ -5,6 +5,8 @@
  */
 #include "tests/support/post.h"
 
+#include <pthread.h>
+
 static struct rig *rig_in(struct post *post)
 {
     return &post->rig;
@@ -196,6 +198,60 @@ static void refused_datagram_is_told_once_and_costs_no_other(void **state)
     assert_int_equal(post->error, -EMSGSIZE);
     assert_int_equal(post->rig.result, 0);
     assert_heard(post, 2);
+}
+
+/* Waits for all of @goal, and answers whether they came. */
+static void *hears_all(void *arg)
+{
+    struct post *post = arg;
+    uint32_t number;
+    uint32_t count = 0;
+
+    while (count < post->goal && recv(post->rig.peer, &number, sizeof(number), 0) > 0)
+        count++;
+    number = count == post->goal;
+    (void)!send(post->rig.peer, &number, sizeof(number), 0);
+    return NULL;
+}
+
+/* More than are tried at once; their success is silent, and the task waits for something else. */
+static void what_is_left_of_many_goes_out_while_the_task_sleeps(void **state)
+{
+    struct timeval patience = {.tv_sec = 10};
+    struct post *post = *state;
+    pthread_t peer;
+
+    post_open(post);
+    assert_int_equal(
+        setsockopt(post->rig.peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    post->goal = 100;
+    post_run(post, post_poll_send_all);
+    assert_int_equal(pthread_create(&peer, NULL, hears_all, post), 0);
+    post->count = 0;
+    post_run(post, post_poll_recv);
+    assert_int_equal(pthread_join(peer, NULL), 0);
+
+    assert_int_equal(post->rig.result, sizeof(uint32_t));
+    assert_int_equal(post->rig.held[0].data[0], 1);
+}
+
+/* An address without a way there: each of the two tries is refused. */
+static void destination_without_a_route_is_told_once(void **state)
+{
+    struct post *post = *state;
+
+    post_open(post);
+    post->peer_addr.sin_addr.s_addr = htonl(0xf0000001); /* of class E, which goes nowhere */
+    post->rig.held[post->rig.held_count++] = rig_buf(rig_in(post), "?", 1);
+    post->goal = 1;
+    post_run(post, poll_sends_held);
+    for (int i = 0; i < 3; i++)
+        post_run(post, poll_flushes_noting);
+
+    assert_int_equal(post->errors, 1);
+    assert_true(post->error == -ENETUNREACH || post->error == -EHOSTUNREACH ||
+                post->error == -EINVAL);
+    assert_int_equal(post->rig.result, 0);
 }
 
 static void send_without_a_peer_is_told(void **state)
@@ -407,6 +463,8 @@ int main(void)
         POST_ON_THREE(no_buffer_is_no_datagram),
         POST_ON_THREE(refused_datagram_is_told_once_and_costs_no_other),
         POST_ON_THREE(unix_datagram_that_is_refused_is_told_by_the_next_call),
+        POST_ON_THREE(what_is_left_of_many_goes_out_while_the_task_sleeps),
+        POST_ON_THREE(destination_without_a_route_is_told_once),
         POST_ON_THREE(send_without_a_peer_is_told),
         POST_ON_THREE(refusal_is_told_once_and_the_next_goes_out),
         POST_ON_THREE(all_calls_send_through_the_same_queue),

@@ -210,6 +210,11 @@ static int socket_error(struct rdy_stream *stream, int *error)
 
     if (number == 0 && lane)
         number = -lane->send_error; /* the socket has told the ring */
+    /* While the ring asks, its answer must not be taken from it. */
+    if (number == 0 && lane && rdy_connect_stage(lane) == RDY_CONNECT_ASKED) {
+        *error = 0;
+        return 0;
+    }
     if (number == 0)
         rc = rdy_sys_getsockopt_int(stream->fd, SOL_SOCKET, SO_ERROR, &number);
     if (rc < 0)

@@ -370,7 +370,9 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, true);
     rdy_probe2(turn_begin, driver, timeout_ns);
-    if (rdy_likely(driver->spin.max_ns == 0) || timeout_ns == 0)
+    /* Relaxed: what this thread has put off for the next turn; others unpark. */
+    if (rdy_likely(driver->spin.max_ns == 0) || timeout_ns == 0 ||
+        rdy_aptr_load_relaxed(&driver->inbox))
         rc = wait_for_facts(driver, timeout_ns);
     else
         rc = spin_for_facts(driver, timeout_ns);

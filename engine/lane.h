@@ -181,6 +181,12 @@ static inline bool rdy_completion_has_work(const struct rdy_completion *completi
     return completion->dirty.first || completion->trying.first || can_arm;
 }
 
+/* A wait of this turn has submitted what there was, and another one of it may follow. */
+static inline void rdy_completion_submitted(struct rdy_completion *completion)
+{
+    completion->is_doubtful = completion->is_doubtful || completion->trying.first;
+}
+
 /* The backend was asked for something: the kernel hears of it in the next turn. */
 void rdy_lane_asked(const struct rdy_lane *lane);
 

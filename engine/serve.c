@@ -137,7 +137,8 @@ static void count_failure(struct rdy_accept_loop *loop)
 /* As when epoll, in the place of a lost ring, had no room for it: no try will ever succeed. */
 static bool listener_has_ended(const struct rdy_accept_loop *loop)
 {
-    return rdy_event_is_shutdown(rdy_ready_event(&loop->listener->reg, RDY_INTEREST_READ));
+    return loop->listener->fd < 0 ||
+           rdy_event_is_shutdown(rdy_ready_event(&loop->listener->reg, RDY_INTEREST_READ));
 }
 
 int rdy_accept_loop_poll(struct rdy_accept_loop *loop, struct rdy_task *task)

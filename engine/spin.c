@@ -7,6 +7,7 @@
  * sleep begins with the same handshake as without a spin (driver.c): NOTIFIED refuses it.
  */
 #include "engine/spin.h"
+#include "engine/lane.h"
 
 #include "engine/driver.h"
 #include "engine/sys.h"
@@ -60,10 +61,14 @@ void rdy_spin_slept(struct rdy_spin *spin, uint64_t slept_ns)
 static int look(struct rdy_driver *driver)
 {
     struct rdy_backend *backend = rdy_driver_backend(driver);
+    int rc;
 
     if (backend->ops->has_news && !backend->ops->has_news(backend))
         return 0;
-    return backend->ops->wait(backend, 0, driver->facts, driver->events_max);
+    rc = backend->ops->wait(backend, 0, driver->facts, driver->events_max);
+    if (rc == 0 && driver->completion)
+        rdy_completion_submitted(driver->completion);
+    return rc;
 }
 
 /* One spin: what the looks came to, and how long it took. */

@@ -175,15 +175,15 @@ int rdy_stream_poll_closed(struct rdy_stream *stream, struct rdy_task *task,
         *wait = (struct rdy_readiness){0};
         return rdy_task_pay_error(task, -EBUSY);
     }
-    if (!wait->io)
-        rdy_readiness_init(wait, &stream->reg, RDY_INTEREST_CLOSED);
-    rdy_assert(wait->io == stream->reg.io);
-    rc = rdy_readiness_poll(wait, &waker, &event);
-    if (rc == RDY_PENDING)
-        return rc;
-    /* The only flag that the interest has is final: it cannot have been cleared meanwhile. */
-    rdy_assert(rc < 0 || (rdy_event_ready(event) & RDY_READ_CLOSED) != 0);
-    *wait = (struct rdy_readiness){0};
+    do { /* woken without a flag: its watch was ended, and another one has begun since */
+        if (!wait->io)
+            rdy_readiness_init(wait, &stream->reg, RDY_INTEREST_CLOSED);
+        rdy_assert(wait->io == stream->reg.io);
+        rc = rdy_readiness_poll(wait, &waker, &event);
+        if (rc == RDY_PENDING)
+            return rc;
+        *wait = (struct rdy_readiness){0};
+    } while (rc == 0 && rdy_event_ready(event) == 0);
     rdy_task_spend(task);
     return rc;
 }

@@ -144,7 +144,7 @@ int rdy_uring_connect(struct rdy_backend *backend, int fd, uint64_t token,
 int rdy_uring_close_file(struct rdy_backend *backend, int fd)
 {
     struct rdy_ring *ring = &uring_of(backend)->ring;
-    struct io_uring_sqe *sqe = rdy_ring_sqe(ring);
+    struct io_uring_sqe *sqe = uring_of(backend)->is_dead ? NULL : rdy_ring_sqe(ring);
 
     if (!sqe)
         return -EBUSY;

@@ -221,6 +221,7 @@ static int uring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rd
     rdy_uring_show_refills(uring);
     rc = rdy_ring_wait(&uring->ring, timeout_ns, uring_wanted(uring, facts_max));
     if (rdy_unlikely(rc < 0)) {
+        uring->is_dead = true;
         rdy_ring_close_unsubmitted(&uring->ring);
         return rc;
     }

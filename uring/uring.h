@@ -32,6 +32,7 @@ struct uring {
     struct rdy_ring ring;
     int wake_fd;          /* written by wake(), never drained: each write is an edge */
     int notify_fd;        /* embedded only: readable when wait() would find something; or -1 */
+    bool is_dead;         /* a wait has failed: nothing is submitted any more */
     bool is_wake_armed;   /* a multishot poll on wake_fd is in the kernel */
     struct rdy_a64 wakes; /* system calls of wake() on any thread; wait() moves them over */
     struct rdy_uring_buffers buffers;

@@ -39,7 +39,8 @@ struct rdy_driver_opts {
      * has and the time is over. Any event may be late by that time, the only one of a quiet program
      * is, and so is an unpark; a turn's own timeout never is. Only a turn that would block waits
      * for more. It needs io_uring of Linux 6.12; elsewhere, on epoll too, a turn ends with the
-     * first event as without (rdy_probe() reports the capability as min_timeout).
+     * first event as without (rdy_probe() reports the capability as min_timeout), and so it is
+     * while spin_ns has a turn spin: that ends with the first event.
      */
     uint32_t batch_count;   /* events; default 1: no waiting for more; at most 4096 */
     uint32_t batch_wait_us; /* with a batch_count; default 50, at most 1,000,000 */

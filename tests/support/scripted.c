@@ -29,6 +29,7 @@ int script_teardown(void **state)
 {
     struct script *script = *state;
 
+    script->fake.on_wait = NULL; /* what it works on was the test's */
     rdy_driver_close(script->driver);
     free(script);
     return 0;

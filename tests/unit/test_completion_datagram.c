@@ -210,18 +210,18 @@ static void datagrams_behind_news_that_were_not_told_yet_are_kept(void **state)
 
     post_open(post);
     post_connect(post);
-    assert_int_equal(rdy_datagram_start_completion(&post->socket), 0);
-    rig_turn(rig);
     post_say(post, 0, 10);
+    post->goal = 1;
+    post_run(post, post_poll_recv_all); /* from here on the ring receives */
     post_say(post, 1, 10);
+    post_say(post, 2, 10);
+    rig_turn(rig);
     be_refused(post);
     rig_turn(rig);
-    for (uint32_t i = 2; i < 4; i++) {
-        post->goal = i - 1;
-        post_run(post, post_poll_recv_all);
-        post_say(post, i, 10);
-        rig_turn(rig);
-    }
+    post->goal = 2;
+    post_run(post, post_poll_recv_all);
+    post_say(post, 3, 10);
+    rig_turn(rig);
     post->goal = 4;
     post_run(post, post_poll_recv_all);
 

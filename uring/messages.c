@@ -11,6 +11,7 @@
 
 #ifndef RDY_NO_URING
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -159,18 +160,32 @@ static int trial(void)
     return rc;
 }
 
-int rdy_uring_messages(struct rdy_backend *backend)
+/* True if the verdict is known, which is then in @rc. */
+static bool is_remembered(int *rc)
 {
     uint64_t word = rdy_a64_load_relaxed(&remembered);
+
+    *rc = -(int)(word & 0xffff);
+    return (word & VERDICT_IS_KNOWN) && word >> 32 == (uint64_t)getpid();
+}
+
+/* One trial is enough when the threads of an engine begin at once: the others wait for it. */
+int rdy_uring_messages(struct rdy_backend *backend)
+{
+    static pthread_mutex_t trying = PTHREAD_MUTEX_INITIALIZER;
     int rc;
 
     (void)backend;
-    if ((word & VERDICT_IS_KNOWN) && word >> 32 == (uint64_t)getpid())
-        return -(int)(word & 0xffff);
-    rc = trial();
-    if (!is_shortage(rc))
-        rdy_a64_store_relaxed(&remembered,
-                              (uint64_t)getpid() << 32 | VERDICT_IS_KNOWN | (uint64_t)-rc);
+    if (is_remembered(&rc))
+        return rc;
+    pthread_mutex_lock(&trying);
+    if (!is_remembered(&rc)) {
+        rc = trial();
+        if (!is_shortage(rc))
+            rdy_a64_store_relaxed(&remembered,
+                                  (uint64_t)getpid() << 32 | VERDICT_IS_KNOWN | (uint64_t)-rc);
+    }
+    pthread_mutex_unlock(&trying);
     return rc;
 }
 

@@ -12,8 +12,9 @@ say() {
     printf '%s\n' "$*" >&2
 }
 
-# build_into DIR CMAKE-ARGUMENT...: configures and builds; silent, unless it fails. The log stays in
-# DIR/build.log. A folder that was configured in another place or by a broken run begins anew.
+# build_into DIR CMAKE-ARGUMENT...: configures and builds all, or $build_targets if that is set;
+# silent, unless it fails. The log stays in DIR/build.log. A folder that was configured in another
+# place or by a broken run begins anew.
 build_into() {
     dir=$1
     shift
@@ -23,7 +24,8 @@ build_into() {
         ! grep -qsxF "CMAKE_GENERATOR:INTERNAL=Ninja" "$dir/CMakeCache.txt"; then
         rm -rf "$dir/CMakeCache.txt" "$dir/CMakeFiles"
     fi
-    if ! { cmake -S "$root" -B "$dir" -G Ninja "$@" && cmake --build "$dir"; } >"$log" 2>&1; then
+    if ! { cmake -S "$root" -B "$dir" -G Ninja "$@" &&
+        cmake --build "$dir" --target ${build_targets:-all}; } >"$log" 2>&1; then
         # Of many errors the first say most; the last lines are for failures of another kind.
         { grep -E -A 6 'CMake Error|error:|undefined reference' "$log" || tail -40 "$log"; } |
             head -60 >&2

@@ -198,23 +198,6 @@ def steady_calls(options, arms, cell):
     return [count_calls(options, arm, cell) for arm in arms]
 
 
-def run_cell(options, arms, cell):
-    """All rounds of a cell, interleaved; every other round goes through the arms backwards."""
-    rounds = []
-    for number in range(options.rounds):
-        order = arms if number % 2 == 0 else list(reversed(arms))
-        done = {}
-        for arm in order:
-            print(f"  {cell}: round {number + 1} of {options.rounds}, {arm.name}", file=sys.stderr)
-            done[arm.name] = run_arm(options, arm, cell)
-        rounds.append([done[arm.name] for arm in arms])
-    return rounds
-
-
-def median_of(rounds, position, key):
-    return statistics.median(figures[position][key] for figures in rounds)
-
-
 def ratios_of(rounds, position):
     return [figures[position]["cpu_us"] / figures[0]["cpu_us"] for figures in rounds]
 
@@ -231,7 +214,7 @@ def cell_lines(cell, arms, rounds, steady):
         ratios = ratios_of(rounds, position)
         ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.2f}, {max(ratios):.2f})"
         medians = [
-            f"{median_of(rounds, position, key):.{places}f}"
+            f"{harness.median_of(rounds, position, key):.{places}f}"
             for key, places in (
                 ("cpu_us", 3),
                 ("cpu_whole_us", 3),
@@ -288,7 +271,7 @@ def main():
     print("\n".join(lines))
     cells = []
     for cell in options.cell:
-        rounds = run_cell(options, arms, cell)
+        rounds = harness.run_cell(options, arms, cell, run_arm)
         steady = steady_calls(options, arms, cell)
         cells.append((cell, rounds, steady))
         added = list(cell_lines(cell, arms, rounds, steady))

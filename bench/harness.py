@@ -15,6 +15,7 @@ import resource
 import select
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -311,3 +312,20 @@ def chosen_arms(options):
     if unknown:
         raise Failure(f"--arms: '{unknown[0]}' is none of {', '.join(arms)}")
     return [arms[name] for name in options.arms.split(",")]
+
+
+def run_cell(options, arms, cell, run_arm):
+    """All rounds of a cell, interleaved; every other round goes through the arms backwards."""
+    rounds = []
+    for number in range(options.rounds):
+        order = arms if number % 2 == 0 else list(reversed(arms))
+        done = {}
+        for arm in order:
+            print(f"  {cell}: round {number + 1} of {options.rounds}, {arm.name}", file=sys.stderr)
+            done[arm.name] = run_arm(options, arm, cell)
+        rounds.append([done[arm.name] for arm in arms])
+    return rounds
+
+
+def median_of(rounds, position, key):
+    return statistics.median(figures[position][key] for figures in rounds)

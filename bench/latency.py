@@ -94,23 +94,6 @@ def run_arm(options, arm, cell):
     }
 
 
-def run_cell(options, arms, cell):
-    """All rounds of a cell, interleaved; every other round goes through the arms backwards."""
-    rounds = []
-    for number in range(options.rounds):
-        order = arms if number % 2 == 0 else list(reversed(arms))
-        done = {}
-        for arm in order:
-            print(f"  {cell}: round {number + 1} of {options.rounds}, {arm.name}", file=sys.stderr)
-            done[arm.name] = run_arm(options, arm, cell)
-        rounds.append([done[arm.name] for arm in arms])
-    return rounds
-
-
-def median_of(rounds, position, key):
-    return statistics.median(figures[position][key] for figures in rounds)
-
-
 def ratio_of(rounds, position, key):
     """The median of the ratios to the first arm within a round, with the lowest and highest."""
     ratios = [figures[position][key] / figures[0][key] for figures in rounds]
@@ -124,9 +107,9 @@ def cell_lines(cell, arms, rounds):
     heads = ("arm", "p50 us", "p99 us", "p99.9 us", "cpu us/rq", "run/rq", "late %")
     yield columns.format(*heads, "p50 (low, high)", "p99", "cpu")
     for position, arm in enumerate(arms):
-        figures = [f"{median_of(rounds, position, key):.1f}" for key in KEYS]
-        figures.append(f"{median_of(rounds, position, 'times_run'):.2f}")
-        figures.append(f"{100 * median_of(rounds, position, 'late_share'):.1f}")
+        figures = [f"{harness.median_of(rounds, position, key):.1f}" for key in KEYS]
+        figures.append(f"{harness.median_of(rounds, position, 'times_run'):.2f}")
+        figures.append(f"{100 * harness.median_of(rounds, position, 'late_share'):.1f}")
         ratios = [ratio_of(rounds, position, key) for key in ("p50_us", "p99_us", "cpu_us")]
         yield columns.format(arm.name, *figures, *ratios).rstrip()
 
@@ -158,7 +141,7 @@ def main():
     print("\n".join(lines))
     cells = []
     for cell in options.cell:
-        rounds = run_cell(options, arms, cell)
+        rounds = harness.run_cell(options, arms, cell, run_arm)
         cells.append({**cell.record(), "rounds": rounds})
         added = list(cell_lines(cell, arms, rounds))
         print("\n".join(added), flush=True)

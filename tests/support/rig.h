@@ -240,4 +240,29 @@ static inline unsigned char rig_pattern(size_t position)
     {#test " on the fake", test, rig_setup, rig_teardown, (void *)(uintptr_t)&rig_kinds[2]}
 /* clang-format on */
 
+/* Sends what is held, in its order; the latest answer is the result. */
+static inline int rig_poll_sends_held(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    while (rig->held_count > 0) {
+        int rc = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
+
+        rig->result = rc;
+        if (rc != 0)
+            return rc == RDY_PENDING ? RDY_PENDING : 0;
+        rig->held_count--;
+        memmove(rig->held, rig->held + 1, rig->held_count * sizeof(rig->held[0]));
+    }
+    return 0;
+}
+
+static inline int rig_poll_flushes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_flush(&rig->stream, task);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
 #endif

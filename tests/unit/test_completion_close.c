@@ -12,22 +12,6 @@ static struct fake_ops *ops_of(struct rig *rig)
     return &rig->fake->ops_state;
 }
 
-static int poll_sends_held(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    while (rig->held_count > 0) {
-        int rc = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
-
-        rig->result = rc;
-        if (rc != 0)
-            return rc == RDY_PENDING ? RDY_PENDING : 0;
-        rig->held_count--;
-        memmove(rig->held, rig->held + 1, rig->held_count * sizeof(rig->held[0]));
-    }
-    return 0;
-}
-
 static int poll_closes(struct rdy_task *task, void *self)
 {
     struct rig *rig = rig_of(self);
@@ -69,7 +53,7 @@ static void hand_over_a_load(struct rig *rig)
             block[i] = rig_pattern(position + i);
         hold(rig, block, sizeof(block));
     }
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_int_equal(rig->held_count, 0);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
@@ -209,7 +193,7 @@ static void shutdown_that_was_given_up_has_shut_nothing(void **state)
     assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
     assert_false(hear_to_the_end(rig));
     hold(rig, "more", 4);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_run(rig, poll_shuts);
     assert_int_equal(rig->result, 0);
     assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 4);
@@ -363,7 +347,7 @@ static void close_waits_for_a_send_of_which_nothing_is_heard(void **state)
     rig_connect(rig);
     ops_of(rig)->is_deaf = true;
     hold(rig, "slow", 4);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
     rig_turn(rig);
     assert_int_equal(rig->result, RDY_PENDING);

@@ -13,24 +13,6 @@ static struct fake_ops *ops_of(struct rig *rig)
     return &rig->fake->ops_state;
 }
 
-static int poll_sends_held(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
-    if (rig->result == 0)
-        rig->held_count = 0;
-    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
-}
-
-static int poll_flushes(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    rig->result = rdy_stream_poll_flush(&rig->stream, task);
-    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
-}
-
 /* The call that would have submitted more is refused; what an earlier one submitted went out. */
 static void send_that_went_out_unheard_is_not_sent_again(void **state)
 {
@@ -44,7 +26,7 @@ static void send_that_went_out_unheard_is_not_sent_again(void **state)
     rig_say(rig, "untold", 6);
     rig->held[0] = rig_buf(rig, "once", 4);
     rig->held_count = 1;
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     rig_turn(rig);
     assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
 
@@ -56,7 +38,7 @@ static void send_that_went_out_unheard_is_not_sent_again(void **state)
     assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
     assert_int_equal(rig->result, -EIO); /* so hears who was receiving */
     rig->result = 0;
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_flushes);
     assert_int_equal(rig->result, -EIO);
 }
 

@@ -14,16 +14,6 @@ static struct fake_ops *ops_of(struct rig *rig)
     return &rig->fake->ops_state;
 }
 
-static int poll_sends_held(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
-    if (rig->result == 0)
-        rig->held_count = 0;
-    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
-}
-
 static void close_waits_for_a_last_fact_that_is_late(void **state)
 {
     struct rig *rig = *state;
@@ -109,7 +99,7 @@ static void send_is_not_taken_for_done_too_early(void **state)
     rig_connect(rig);
     ops_of(rig)->is_deaf = true;
     rig->held[rig->held_count++] = rig_buf(rig, "unheard", 7);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_int_equal(rdy_stream_unsent(&rig->stream), 7);
     assert_int_equal(rig_stats(rig).blocks_live, 1);
@@ -127,7 +117,7 @@ static void close_waits_for_a_send_that_stands_still(void **state)
     rig_connect(rig);
     ops_of(rig)->is_deaf = true;
     rig->held[rig->held_count++] = rig_buf(rig, "slow", 4);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rdy_stream_close(&rig->stream);
     rig_turn(rig);
     assert_int_equal(driver_stats(rig->runtime).entries_live, 1);
@@ -165,19 +155,11 @@ static void send_without_room_for_it_is_begun_later(void **state)
     rig->fake->arm_error = -EBUSY;
     rig->fake->arm_errors = 3;
     rig->held[rig->held_count++] = rig_buf(rig, "patience", 8);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
 
     assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 8);
     assert_int_equal(rig->fake->arm_errors, 0);
-}
-
-static int poll_flushes(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    rig->result = rdy_stream_poll_flush(&rig->stream, task);
-    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
 }
 
 /* Nothing else happens that could end the driver's wait: it must not sleep on a silent success. */
@@ -192,8 +174,8 @@ static void flush_hears_of_a_send_that_found_no_room_at_first(void **state)
     rig_settle(rig);
     rig->fake->arm_error = -EBUSY;
     rig->fake->arm_errors = 2;
-    rig_run(rig, poll_sends_held);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_sends_held);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(rig->result, 0);
     assert_int_equal(rig->fake->arm_errors, 0);
@@ -225,7 +207,7 @@ static void cancel_of_a_waiting_send_is_asked_again(void **state)
     rig_connect(rig);
     assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
     rig->held[rig->held_count++] = rig_buf(rig, bytes, sizeof(bytes));
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
     rig->fake->disarm_error = -EBUSY;
@@ -277,7 +259,7 @@ static void watch_that_stays_does_not_send_twice(void **state)
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     ops_of(rig)->is_deaf = true;
     rig->held[rig->held_count++] = rig_buf(rig, "once", 4);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     fake_push(rig->fake, rig->stream.fd, RDY_EV_OUT);
     rig_turn(rig);
@@ -422,7 +404,7 @@ static void last_facts_in_reverse_order_free_everything(void **state)
     rig_connect(rig);
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     rig->held[rig->held_count++] = rig_buf(rig, "reply", 5);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
     rig_turn(rig);
 
@@ -445,7 +427,7 @@ static void runtime_closes_over_operations_that_never_end(void **state)
     (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
     rig->held[rig->held_count++] = rig_buf(rig, "never", 5);
     ops_of(rig)->is_deaf = true;
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     rig_turn(rig);
     ops_of(rig)->is_withholding = true;
 

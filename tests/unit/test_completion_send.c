@@ -22,30 +22,6 @@ static size_t hear(struct rig *rig, size_t len_max)
     return have;
 }
 
-static int poll_sends_held(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    while (rig->held_count > 0) {
-        int rc = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
-
-        rig->result = rc;
-        if (rc != 0)
-            return rc == RDY_PENDING ? RDY_PENDING : 0;
-        rig->held_count--;
-        memmove(rig->held, rig->held + 1, rig->held_count * sizeof(rig->held[0]));
-    }
-    return 0;
-}
-
-static int poll_flushes(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-
-    rig->result = rdy_stream_poll_flush(&rig->stream, task);
-    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
-}
-
 static void hold(struct rig *rig, const void *data, size_t len)
 {
     rig->held[rig->held_count++] = rig_buf(rig, data, len);
@@ -58,8 +34,8 @@ static void buffer_that_was_handed_over_arrives(void **state)
     rig_connect(rig);
     hold(rig, "hello", 5);
 
-    rig_run(rig, poll_sends_held);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_sends_held);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(rig->result, 0);
     assert_int_equal(hear(rig, 100), 5);
@@ -77,8 +53,8 @@ static void buffers_of_one_turn_are_one_operation(void **state)
     for (int i = 0; i < 10; i++)
         hold(rig, &"0123456789"[i], 1);
 
-    rig_run(rig, poll_sends_held);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_sends_held);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(hear(rig, 100), 10);
     assert_memory_equal(rig->bytes, "0123456789", 10);
@@ -96,8 +72,8 @@ static void more_buffers_than_an_operation_takes_arrive_in_order(void **state)
 
         hold(rig, &byte, 1);
     }
-    rig_run(rig, poll_sends_held);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_sends_held);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(hear(rig, 100), 60);
     for (int i = 0; i < 60; i++)
@@ -112,8 +88,8 @@ static void received_buffer_is_sent_as_it_is(void **state)
     rig_connect(rig);
     rig_say(rig, "echo", 4);
     rig_run(rig, rig_poll_recv);
-    rig_run(rig, poll_sends_held);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_sends_held);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
     assert_memory_equal(back, "echo", 4);
@@ -130,8 +106,8 @@ static void kept_buffer_can_be_sent_twice(void **state)
     rig->held[1] = rdy_buf_keep(&rig->held[0]);
     rig->held_count = 2;
 
-    rig_run(rig, poll_sends_held);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_sends_held);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(hear(rig, 100), 8);
     assert_memory_equal(rig->bytes, "twintwin", 8);
@@ -144,7 +120,7 @@ static void empty_buffer_is_refused_and_stays(void **state)
     rig_connect(rig);
     hold(rig, "x", 1);
     rig->held[0].len = 0;
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
 
     assert_int_equal(rig->result, -EINVAL);
     assert_int_equal(rig->held_count, 1);
@@ -201,7 +177,7 @@ static void peer_that_does_not_read_makes_the_sender_wait(void **state)
     rig_connect(rig);
     small_socket_buffers(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     rig_turn(rig);
     assert_int_equal(rig->result, RDY_PENDING);
     left = rig->held_count;
@@ -225,7 +201,7 @@ static void socket_that_takes_a_little_at_a_time_gets_all_in_order(void **state)
     rig->fake->ops_state.send_max = 777;
     rig_connect(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     hear_all(rig, 32 * 16384);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
     assert_true(rig_stats(rig).sends_unfinished > 0);
@@ -245,7 +221,7 @@ static void pool_is_free_of_what_a_slow_peer_does_not_take(void **state)
         rig_say(rig, chunk, sizeof(chunk));
         rig_run(rig, rig_poll_recv);
         assert_true(rig->result > 0);
-        rig_run(rig, poll_sends_held);
+        rig_run(rig, rig_poll_sends_held);
         assert_int_equal(rig->result, 0);
         rig_turn(rig);
     }
@@ -324,8 +300,8 @@ static void flush_waits_for_the_peer(void **state)
     fill(rig);
     while (rig->held_count > 3)
         rdy_buf_release(&rig->held[--rig->held_count]);
-    rig_run(rig, poll_sends_held);
-    (void)spawn_test(rig->runtime, poll_flushes, NULL, rig);
+    rig_run(rig, rig_poll_sends_held);
+    (void)spawn_test(rig->runtime, rig_poll_flushes, NULL, rig);
     rig_turn(rig);
     assert_int_equal(rig->result, RDY_PENDING);
 
@@ -344,13 +320,13 @@ static void error_of_a_send_is_told_to_the_next(void **state)
     assert_int_equal(close(rig->peer), 0);
     rig->peer = -1;
     hold(rig, "nobody", 6);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, 0);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_flushes);
     assert_int_equal(rig->result, -EPIPE);
 
     hold(rig, "again", 5);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, -EPIPE);
     assert_int_equal(rig->held_count, 1);
 }
@@ -362,7 +338,7 @@ static void peer_that_goes_frees_what_waited_for_it(void **state)
     rig_connect(rig);
     small_socket_buffers(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     rig_turn(rig);
     assert_int_equal(rig->result, RDY_PENDING);
 
@@ -382,7 +358,7 @@ static void close_right_after_a_send_still_sends_it(void **state)
 
     rig_connect(rig);
     hold(rig, "goodbye", 7);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rdy_stream_close(&rig->stream);
     rig_turn(rig);
 
@@ -398,7 +374,7 @@ static void close_while_a_send_waits_drops_the_rest(void **state)
     rig_connect(rig);
     small_socket_buffers(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     rig_turn(rig);
     rdy_stream_close(&rig->stream);
     for (int i = 0; i < 3; i++)
@@ -433,7 +409,7 @@ static void runtime_closed_with_all_under_way_leaves_nothing(void **state)
     small_socket_buffers(rig);
     (void)spawn_test(rig->runtime, rig_poll_recv_all, NULL, rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, poll_sends_held, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     rig_say(rig, "unread", 6);
     rig_turn(rig);
 
@@ -461,10 +437,10 @@ static void plain_write_stays_behind_what_was_handed_over(void **state)
 
     rig_connect(rig);
     hold(rig, "first ", 6);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_run(rig, poll_writes);
     assert_int_equal(rig->result, 7);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_flushes);
 
     assert_int_equal(hear(rig, 100), 13);
     assert_memory_equal(rig->bytes, "first written", 13);
@@ -497,17 +473,17 @@ static void shutdown_comes_when_a_slow_peer_has_taken_all(void **state)
     fill(rig);
     while (rig->held_count > 3)
         rdy_buf_release(&rig->held[--rig->held_count]);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
     assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
     assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
 
     hold(rig, "late", 4);
-    rig_run(rig, poll_sends_held);
+    rig_run(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, -EPIPE);
     hear_all(rig, 3 * 16384);
-    rig_run(rig, poll_flushes);
+    rig_run(rig, rig_poll_flushes);
     assert_int_equal(rig->result, 0);
     assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
 }

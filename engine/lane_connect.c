@@ -5,7 +5,8 @@
  * way as ever.
  *
  * A kernel may end it without an answer: a wake-up that was not about the connection makes the ring
- * ask the socket too early (-EALREADY), it may lack memory, or the ring dies. Then connect(2) is
+ * ask the socket too early (-EALREADY), it may lack memory, or the ring dies. Older kernels take
+ * such a wake-up for the answer, and that there is no error yet for success. Then connect(2) is
  * called as without a ring, which goes on with what has begun, and the entry is watched. For that
  * the address is kept until there is an answer, longer than the ring needs it.
  *
@@ -16,6 +17,7 @@
 
 #include <stdlib.h>
 
+#include "engine/sys_socket.h"
 #include "engine/translate.h"
 
 struct rdy_target {
@@ -106,9 +108,18 @@ static bool go_on_by_call(struct rdy_lane *lane)
     return false;
 }
 
+static bool has_peer(int fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t peer_len = sizeof(peer);
+
+    return rdy_sys_getpeername(fd, (struct sockaddr *)&peer, &peer_len) != -ENOTCONN;
+}
+
 int rdy_connect_take(struct rdy_lane *lane, const struct rdy_fact *fact)
 {
     struct rdy_scheduled_io *io = lane->io;
+    int result = fact->result;
 
     if ((fact->flags & RDY_FACT_LAST) == 0)
         return 0;
@@ -117,7 +128,9 @@ int rdy_connect_take(struct rdy_lane *lane, const struct rdy_fact *fact)
         rdy_lane_check_leaving(lane);
         return 0;
     }
-    switch (fact->result) {
+    if (result == 0 && !has_peer(io->fd))
+        result = -EALREADY;
+    switch (result) {
     case -EALREADY:
     case -EINPROGRESS:
     case -EAGAIN:
@@ -130,7 +143,7 @@ int rdy_connect_take(struct rdy_lane *lane, const struct rdy_fact *fact)
         }
         break;
     default:
-        answer(lane, fact->result);
+        answer(lane, result);
         break;
     }
     return 1;

@@ -81,6 +81,14 @@ int rdy_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_len)
     model_fail("connect(2) is not modelled");
 }
 
+int rdy_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *addr_len)
+{
+    (void)fd;
+    (void)addr;
+    (void)addr_len;
+    model_fail("getpeername(2) is not modelled");
+}
+
 int rdy_sys_shutdown(int fd, int how)
 {
     (void)fd;

@@ -81,7 +81,8 @@ struct fake_ops {
     bool is_doubling;           /* the last fact of a cancelled operation comes twice */
     bool is_withholding;        /* facts of operations wait for fake_let_go() */
     bool is_deaf;               /* operations make no progress at all */
-    int connect_result; /* connects end with it, when they have begun; 0: as the socket says */
+    int connect_result;  /* connects end with it, when they have begun; 0: as the socket says */
+    bool connects_early; /* connects end in success as soon as they have begun */
 };
 
 struct fake {

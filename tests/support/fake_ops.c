@@ -341,7 +341,7 @@ static void connect_step(struct fake *fake, struct fake_op *op)
             return;
         }
     }
-    if (fake->ops_state.connect_result) {
+    if (fake->ops_state.connect_result || fake->ops_state.connects_early) {
         op_last(fake, op, fake->ops_state.connect_result);
         return;
     }

@@ -321,10 +321,14 @@ void rdy_message_settle(struct rdy_completion *completion, struct rdy_lane *lane
             link = &letter->next;
         }
     }
-    if (is_full && (lane->flags & RDY_LANE_LEAVING) == 0)
-        wait_for_room(completion, lane);
-    else
+    if (!is_full || (lane->flags & RDY_LANE_LEAVING)) {
         go_on(completion, lane);
+    } else if (rdy_unlikely(completion->driver->is_shut)) { /* what is left is not begun again */
+        lane->sending = 0;
+        lane->send = RDY_SEND_IDLE;
+    } else {
+        wait_for_room(completion, lane);
+    }
 }
 
 int rdy_message_take_sent(struct rdy_completion *completion, struct rdy_lane *lane,

@@ -377,6 +377,28 @@ static void runtime_closes_over_what_never_ends(void **state)
     assert_int_equal(close(post->rig.peer), 0);
 }
 
+static void shutdown_of_the_driver_gives_a_full_socket_up(void **state)
+{
+    struct post *post = *state;
+    uint64_t sends;
+
+    post_open(post);
+    ops_of(post)->message_error = -EAGAIN;
+    ops_of(post)->message_errors = UINT32_MAX;
+    post->goal = 5;
+    (void)post_spawn(post, post_poll_send_all);
+    rig_turn(rig_in(post));
+    assert_true(rdy_datagram_unsent(&post->socket) > 0);
+    sends = rig_stats(rig_in(post)).sends;
+
+    assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(post->rig.runtime)), 0);
+    assert_int_equal(rig_stats(rig_in(post)).sends, sends);
+    rdy_datagram_close(&post->socket);
+    rdy_runtime_close(post->rig.runtime);
+    post->rig.runtime = NULL;
+    assert_int_equal(close(post->rig.peer), 0);
+}
+
 /* --- without the operation --- */
 
 /* The backend runs operations, but not this one: the engine makes the calls, answers as ever. */
@@ -421,6 +443,7 @@ int main(void)
         POST_ON_FAKE(send_without_room_for_it_is_begun_later),
         POST_ON_FAKE(close_drops_what_is_unsent_and_waits_for_the_kernel),
         POST_ON_FAKE(runtime_closes_over_what_never_ends),
+        POST_ON_FAKE(shutdown_of_the_driver_gives_a_full_socket_up),
         POST_ON_FAKE(backend_without_receives_of_datagrams_is_done_without),
     };
 

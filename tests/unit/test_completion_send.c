@@ -421,6 +421,30 @@ static void runtime_closed_with_all_under_way_leaves_nothing(void **state)
     assert_int_equal(close(rig->peer), 0);
 }
 
+/* What the cancel brings back is tried once more; a full socket is not waited for again. */
+static void shutdown_of_the_driver_gives_a_full_socket_up(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t sends;
+
+    rig_connect(rig);
+    small_socket_buffers(rig);
+    fill(rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
+    rig_turn(rig);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+    sends = rig_stats(rig).sends;
+
+    assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
+    assert_true(rig_stats(rig).sends <= sends + 1);
+    assert_int_equal(driver_stats(rig->runtime).cancels_pending, 0);
+    rig_release(rig);
+    rdy_stream_close(&rig->stream);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    assert_int_equal(close(rig->peer), 0);
+}
+
 /* --- the other calls --- */
 
 static int poll_writes(struct rdy_task *task, void *self)
@@ -508,6 +532,7 @@ int main(void)
         ON_THREE(close_while_a_send_waits_drops_the_rest),
         ON_THREE(task_aborted_in_a_receive_leaves_nothing),
         ON_THREE(runtime_closed_with_all_under_way_leaves_nothing),
+        ON_THREE(shutdown_of_the_driver_gives_a_full_socket_up),
         ON_THREE(plain_write_stays_behind_what_was_handed_over),
         ON_THREE(shutdown_comes_behind_what_was_written),
         ON_THREE(shutdown_comes_when_a_slow_peer_has_taken_all),

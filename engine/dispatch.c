@@ -402,16 +402,17 @@ void rdy_driver_end_all(struct rdy_driver *driver, int error)
 }
 
 /* Takes last facts as long as they come. False: the backend is dead. */
-static bool await_last_facts(struct rdy_driver *driver)
+static bool await_last_facts(struct rdy_driver *driver, int64_t most_ns)
 {
     struct rdy_backend *backend = rdy_driver_backend(driver);
     int count;
 
     do {
-        int64_t timeout_ns = RDY_NS_PER_MS;
+        int64_t timeout_ns = most_ns;
 
         if (driver->completion)
             timeout_ns = rdy_completion_begin(driver->completion, timeout_ns);
+        driver->has_asked = false;
         count = backend->ops->wait(backend, timeout_ns, driver->facts, driver->events_max);
         if (count < 0)
             return false;
@@ -438,7 +439,10 @@ void rdy_driver_quiesce(struct rdy_driver *driver)
             }
             is_done = is_done && io->kernel == RDY_KERNEL_IDLE;
         }
-        if (is_done || !await_last_facts(driver))
+        /* The kernel is told even if there is nothing to wait for: files are to be closed. */
+        if (is_done && driver->has_asked)
+            (void)await_last_facts(driver, 0);
+        if (is_done || !await_last_facts(driver, RDY_NS_PER_MS))
             return;
     }
 }

@@ -267,6 +267,31 @@ static void file_is_closed_when_the_driver_has_shut_down(void **state)
     assert_int_equal(close(rig->peer), 0);
 }
 
+/* A close that a turn has asked for is carried out by the shutdown, in whichever turn that was. */
+static void shutdown_carries_out_the_closes_that_were_asked_for(void **state)
+{
+    struct rig *rig = *state;
+
+    for (int turns = 0; turns < 4; turns++) {
+        struct rdy_driver *driver;
+        int fd;
+
+        rig_connect(rig);
+        (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+        rig_turn(rig);
+        driver = rdy_runtime_driver(rig->runtime);
+        fd = rig->stream.fd;
+        rdy_stream_close(&rig->stream);
+        for (int turn = 0; turn < turns; turn++)
+            assert_true(rdy_driver_turn(driver, 0) >= 0);
+        assert_int_equal(rdy_driver_shutdown(driver), 0);
+        assert_int_equal(fcntl(fd, F_GETFD), -1);
+        assert_int_equal(close(rig->peer), 0);
+        rig->peer = -1;
+        rig_reopen(rig, NULL);
+    }
+}
+
 #define CROWD 300 /* more than a ring's queue has places */
 
 static void crowd_that_closes_in_one_turn_is_closed(void **state)
@@ -374,6 +399,7 @@ int main(void)
         ON_THREE(shutdown_after_a_failed_send_tells_and_does_nothing),
         ON_THREE(runtime_that_closes_at_once_closes_the_file),
         ON_THREE(file_is_closed_when_the_driver_has_shut_down),
+        ON_THREE(shutdown_carries_out_the_closes_that_were_asked_for),
         ON_REAL(crowd_that_closes_in_one_turn_is_closed),
         ON_FAKE_ONLY(file_is_closed_by_a_call_where_the_ring_has_no_room),
         ON_THREE(both_work_in_readiness_mode),

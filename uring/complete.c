@@ -143,22 +143,9 @@ int rdy_uring_connect(struct rdy_backend *backend, int fd, uint64_t token,
 
 int rdy_uring_close_file(struct rdy_backend *backend, int fd)
 {
-    struct rdy_ring *ring = &uring_of(backend)->ring;
-    struct io_uring_sqe *sqe = uring_of(backend)->is_dead ? NULL : rdy_ring_sqe(ring);
+    struct uring *uring = uring_of(backend);
 
-    if (!sqe)
-        return -EBUSY;
-    io_uring_prep_close(sqe, fd);
-    sqe->flags |= ring->cancel_flags;
-    sqe->user_data = RDY_CLOSE_USER_DATA | (uint64_t)fd << 1;
-    return 0;
-}
-
-/* As with close(2), an error of closing itself (EIO, EINTR) has closed it all the same. */
-void rdy_uring_take_close(const struct io_uring_cqe *cqe)
-{
-    if (cqe->res == -EACCES || cqe->res == -EAGAIN || cqe->res == -ECANCELED || cqe->res == -ENOMEM)
-        (void)rdy_sys_close((int)((uint32_t)cqe->user_data >> 1));
+    return !uring->is_dead && rdy_ring_close_file(&uring->ring, fd) ? 0 : -EBUSY;
 }
 
 void rdy_uring_take_operation(const struct io_uring_cqe *cqe, bool is_overflow,

@@ -133,11 +133,7 @@ static int uring_take(struct uring *uring, uint32_t position, struct rdy_fact *f
     }
     if (cqe->user_data == WAKE_USER_DATA)
         return take_wake(uring, cqe);
-    if ((cqe->user_data & RDY_CLOSE_MASK) == RDY_CLOSE_USER_DATA) {
-        rdy_uring_take_close(cqe);
-        return 0;
-    }
-    return take_cancel(uring, cqe);
+    return rdy_ring_take_close(cqe) ? 0 : take_cancel(uring, cqe);
 }
 
 /*

@@ -217,6 +217,28 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
     return rc;
 }
 
+bool rdy_ring_close_file(struct rdy_ring *ring, int fd)
+{
+    struct io_uring_sqe *sqe = rdy_ring_sqe(ring);
+
+    if (!sqe)
+        return false;
+    io_uring_prep_close(sqe, fd);
+    sqe->flags |= ring->cancel_flags;
+    sqe->user_data = RDY_CLOSE_USER_DATA | (uint64_t)fd << 1;
+    return true;
+}
+
+/* As with close(2), an error of closing itself (EIO, EINTR) has closed it all the same. */
+bool rdy_ring_take_close(const struct io_uring_cqe *cqe)
+{
+    if ((cqe->user_data & RDY_CLOSE_MASK) != RDY_CLOSE_USER_DATA)
+        return false;
+    if (cqe->res == -EACCES || cqe->res == -EAGAIN || cqe->res == -ECANCELED || cqe->res == -ENOMEM)
+        (void)rdy_sys_close((int)((uint32_t)cqe->user_data >> 1));
+    return true;
+}
+
 /*
  * The kernel moves the head past what it took, and carried out: a close is, in the enter that
  * submits it, whatever becomes of its completion.
@@ -241,6 +263,23 @@ struct drain {
     uint32_t finals;  /* last completions of requests seen so far */
 };
 
+/* A completion that nobody else will see: what it says is done, what it brings is let go. */
+static void drain_take(struct drain *drain, const struct io_uring_cqe *cqe)
+{
+    if (cqe->user_data == DRAIN_USER_DATA) {
+        drain->is_answered = true;
+        drain->cancelled = cqe->res;
+        return;
+    }
+    if (rdy_ring_take_close(cqe))
+        return;
+    if (rdy_token_about(cqe->user_data) == RDY_ABOUT_ACCEPT && (cqe->user_data & 1) &&
+        cqe->res >= 0)
+        (void)rdy_sys_close(cqe->res);
+    if (!(cqe->flags & IORING_CQE_F_MORE))
+        drain->finals++;
+}
+
 /* Takes all completions there are, waiting for @wait_for of them; false if none came. */
 static bool ring_collect(struct rdy_ring *ring, struct drain *drain, uint32_t wait_for)
 {
@@ -251,16 +290,8 @@ static bool ring_collect(struct rdy_ring *ring, struct drain *drain, uint32_t wa
 
     rc = ring_enter(ring, queued, IORING_ENTER_GETEVENTS, &wait);
     ready = rdy_ring_ready(ring);
-    for (uint32_t i = 0; i < ready; i++) {
-        const struct io_uring_cqe *cqe = rdy_ring_cqe(ring, i);
-
-        if (cqe->user_data == DRAIN_USER_DATA) {
-            drain->is_answered = true;
-            drain->cancelled = cqe->res;
-        } else if (!(cqe->flags & IORING_CQE_F_MORE)) {
-            drain->finals++;
-        }
-    }
+    for (uint32_t i = 0; i < ready; i++)
+        drain_take(drain, rdy_ring_cqe(ring, i));
     io_uring_cq_advance(&ring->uring, ready);
     return ready > 0 || rc > 0 || rc == -EINTR;
 }

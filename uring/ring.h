@@ -13,6 +13,10 @@
 #include "engine/backend.h"
 #include "uring/compat.h"
 
+/* user_data of a close: this and twice the descriptor. No token is of operation and arming both. */
+#define RDY_CLOSE_USER_DATA UINT64_C(0xfffffffd00000000)
+#define RDY_CLOSE_MASK      UINT64_C(0xffffffff00000001)
+
 /* Where opening or the smoke test stopped; rdy_ring_say() has the sentences. */
 enum rdy_ring_step {
     RDY_STEP_NONE = 0,
@@ -88,6 +92,13 @@ void rdy_ring_close_unsubmitted(struct rdy_ring *ring);
 
 /* Cancels everything and takes the last completion of each, so that the kernel holds no file. */
 void rdy_ring_drain(struct rdy_ring *ring);
+
+/* Queues a close, of which there is a completion only if it failed (before 5.17: always). False:
+ * the kernel takes nothing now. */
+bool rdy_ring_close_file(struct rdy_ring *ring, int fd);
+
+/* True for the completion of a close. What the kernel could not close then is closed by a call. */
+bool rdy_ring_take_close(const struct io_uring_cqe *cqe);
 
 /* Completions that may be looked at now. */
 static inline uint32_t rdy_ring_ready(const struct rdy_ring *ring)

@@ -11,10 +11,6 @@
 
 #include "uring/ring.h"
 
-/* Of a close: this, and twice the descriptor. No token is of an operation and of an arming. */
-#define RDY_CLOSE_USER_DATA UINT64_C(0xfffffffd00000000)
-#define RDY_CLOSE_MASK      UINT64_C(0xffffffff00000001)
-
 /* The group of the provided buffers: there is one. */
 #define RDY_URING_GROUP 0
 
@@ -55,9 +51,6 @@ int rdy_uring_connect(struct rdy_backend *backend, int fd, uint64_t token,
                       const struct sockaddr *addr, socklen_t addr_len);
 
 int rdy_uring_close_file(struct rdy_backend *backend, int fd);
-
-/* The completion of a close, which there is only of one that failed (before 5.17: of each). */
-void rdy_uring_take_close(const struct io_uring_cqe *cqe);
 
 /* messages.c; rdy_uring_messages() may be asked without a backend. */
 int rdy_uring_messages(struct rdy_backend *backend);

@@ -246,6 +246,25 @@ static void accept_gives_nonblocking_descriptors_again_and_again(void **state)
     desk_close(&desk);
 }
 
+/* Accepted in the enter that cancels: nobody is there to be told, and the peer must see an end. */
+static void connection_that_comes_as_the_ring_closes_is_closed(void **state)
+{
+    struct desk desk;
+    struct pollfd look = {.events = POLLIN};
+    uint16_t port = 0;
+    int listener = listener_new(&port);
+
+    (void)state;
+    assert_true(listener >= 0);
+    desk_open(&desk, AF_INET);
+    assert_int_equal(desk.backend->ops->accept(desk.backend, listener, ACCEPT_TOKEN), 0);
+    look.fd = dial(port);
+    desk_close(&desk);
+    (void)close(listener);
+    assert_int_equal(poll(&look, 1, 2000), 1);
+    (void)close(look.fd);
+}
+
 /* --- connecting --- */
 
 static int connect_by(struct desk *desk, int fd, const struct sockaddr *addr, socklen_t addr_len)
@@ -489,6 +508,7 @@ int main(void)
         cmocka_unit_test(send_that_does_not_fit_tells_in_the_same_wait_how_much_went),
         cmocka_unit_test(send_to_a_full_socket_says_eagain_in_the_same_wait),
         cmocka_unit_test(accept_gives_nonblocking_descriptors_again_and_again),
+        cmocka_unit_test(connection_that_comes_as_the_ring_closes_is_closed),
         cmocka_unit_test(connect_tells_once_that_it_is_made_or_refused),
         cmocka_unit_test(connect_ends_too_early_at_a_wake_up_with_another_reason),
         cmocka_unit_test(connect_that_is_not_answered_can_be_cancelled),

@@ -66,9 +66,20 @@ static struct rdy_a64 remembered;
 
 #define VERDICT_IS_KNOWN UINT64_C(0x10000)
 
+/* Says nothing of the kernel: the next who asks tries again. */
 static bool is_shortage(int error)
 {
-    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+    switch (error) {
+    case -ENOMEM:
+    case -EMFILE:
+    case -ENFILE:
+    case -EAGAIN:
+    case -EINTR:
+    case -ETIME: /* a machine that was busy for longer than the trial waits */
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* What one datagram, which waits at @fd, comes to. @memory: a page for the ring, a page to fill. */

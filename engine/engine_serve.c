@@ -264,15 +264,17 @@ static int serve(struct making *making, struct rdy_engine *engine,
 
     if (rc == 0)
         rc = make_all(making);
-    if (rc == 0)
-        return hand_over(making);
-    if (making->service && making->listeners && making->arrivals) {
-        for (uint32_t i = 0; i < engine->opts.workers_count; i++)
-            unmake_one(making, i);
+    if (rc == 0) {
+        rc = hand_over(making);
+    } else {
+        if (making->service && making->listeners && making->arrivals) {
+            for (uint32_t i = 0; i < engine->opts.workers_count; i++)
+                unmake_one(making, i);
+        }
+        free(making->service);
     }
-    if (making->has_file)
+    if (rc < 0 && making->has_file)
         rdy_listener_remove_file(what->addr, what->addr_len);
-    free(making->service);
     return rc;
 }
 

@@ -75,7 +75,7 @@ void rdy_scheduled_io_end(struct rdy_scheduled_io *io, int error)
     rdy_lock_acquire(&queue->lock);
     word = rdy_a64_load_relaxed(&io->word);
     if (!rdy_word_is_ended(word))
-        rdy_a32_store_relaxed(&queue->error, (uint32_t)-error);
+        rdy_a32_store_release(&queue->error, (uint32_t)-error); /* as in the init */
     /* Release: publishes the error to whoever sees the mark. */
     while (!rdy_a64_cas_acq_rel(&io->word, &word, rdy_word_end(word)))
         ;

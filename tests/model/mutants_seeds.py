@@ -109,7 +109,7 @@ def entry_seeds():
         ("end_vs_waiters",), "the end does not publish its error")
     yield Seed(
         "end-error-late", ENTRY,
-        "        rdy_a32_store_relaxed(&queue->error, (uint32_t)-error);",
+        "        rdy_a32_store_release(&queue->error, (uint32_t)-error);",
         "        (void)error;",
         ("end_vs_waiters",), "the end is marked without its error")
     yield Seed(

@@ -4,9 +4,11 @@
  * side; the server resets each as soon as it has accepted it, the client reads that and closes.
  * Resets leave no TIME_WAIT behind, so the ports never run out. Rows of one run: a bare epoll loop
  * that makes the same calls (both ends are watched, TCP_NODELAY on the client, SO_ERROR asked), and
- * the runtime on io_uring and on epoll. "calls" are the system calls of one connection that wait,
- * arm or disarm; what the sockets themselves need is the same in all rows, but for the getpeername
- * by which a stream makes sure of its peer. CPU time, as both ends are this thread.
+ * the runtime on io_uring and on epoll. "ring" tells what completes in the ring: nothing, accept,
+ * receive and close, or connect as well. "calls" are the system calls of one connection that wait,
+ * arm or disarm; what the sockets themselves need is the same in the rows without completions, but
+ * for the getpeername by which a stream makes sure of its peer. CPU time, as both ends are this
+ * thread.
  */
 #include <cerrno>
 #include <cstring>
@@ -25,6 +27,12 @@ namespace
 {
 
 constexpr int kTurnsMax = 100000;
+
+// What completes in the ring.
+constexpr int64_t kNothing = 0;
+constexpr int64_t kOperations = 1;
+constexpr int64_t kConnects = 2;
+
 constexpr linger kReset = {1, 0};
 
 sockaddr_in loopback()
@@ -172,10 +180,14 @@ class Raw : public Side
 class Engine : public Side
 {
   public:
-    explicit Engine(int64_t backend)
+    Engine(int64_t backend, int64_t ring) : ring_(ring)
     {
         rdy_runtime_opts opts = {};
+        rdy_listen_opts listen = {};
         sockaddr_in addr = loopback();
+
+        listen.size = sizeof(listen);
+        listen.is_completing = ring != kNothing;
 
         opts.size = sizeof(opts);
         opts.driver.size = sizeof(opts.driver);
@@ -183,7 +195,7 @@ class Engine : public Side
         listener_.fd = -1;
         is_open_ = rdy_runtime_open(&runtime_, &opts) == 0 &&
                    rdy_listener_open(&listener_, runtime_, reinterpret_cast<sockaddr *>(&addr),
-                                     sizeof(addr), nullptr) == 0 &&
+                                     sizeof(addr), &listen) == 0 &&
                    rdy_listener_address(&listener_, &addr_, &addr_len_) == 0;
     }
     ~Engine() override
@@ -263,11 +275,14 @@ class Engine : public Side
     static int client_connect(rdy_task *task, Client *client)
     {
         Engine *engine = client->engine;
+        rdy_connect_opts opts = {};
 
+        opts.size = sizeof(opts);
+        opts.is_completing = engine->ring_ == kConnects;
         if (!client->is_begun) {
-            const int rc = rdy_stream_start_connect(&client->stream, engine->runtime_,
-                                                    reinterpret_cast<sockaddr *>(&engine->addr_),
-                                                    engine->addr_len_);
+            const int rc = rdy_stream_start_connect_with(
+                &client->stream, engine->runtime_, reinterpret_cast<sockaddr *>(&engine->addr_),
+                engine->addr_len_, &opts);
 
             if (rc < 0)
                 return rc;
@@ -275,17 +290,30 @@ class Engine : public Side
         }
         return rdy_stream_poll_connect(&client->stream, task);
     }
+    // One byte, or the end, or an error.
+    static ssize_t client_read(rdy_task *task, Client *client)
+    {
+        rdy_buf buf = {};
+        char byte;
+        ssize_t result;
+
+        if (client->engine->ring_ == kNothing)
+            return rdy_stream_poll_read(&client->stream, task, &byte, 1);
+        result = rdy_stream_poll_recv(&client->stream, task, &buf);
+        if (result > 0)
+            rdy_buf_release(&buf);
+        return result;
+    }
     static int client_poll(rdy_task *task, void *self)
     {
         Client *client = static_cast<Client *>(self);
-        char byte;
         ssize_t result = 0;
 
         if (!client->is_connected)
             result = client_connect(task, client);
         if (result == 0) {
             client->is_connected = true;
-            result = rdy_stream_poll_read(&client->stream, task, &byte, 1);
+            result = client_read(task, client);
         }
         if (result == RDY_PENDING)
             return RDY_PENDING;
@@ -299,6 +327,7 @@ class Engine : public Side
         rdy_stream_close(&static_cast<Client *>(self)->stream);
     }
 
+    const int64_t ring_;
     rdy_runtime *runtime_ = nullptr;
     rdy_listener listener_ = {};
     sockaddr_storage addr_ = {};
@@ -310,14 +339,14 @@ class Engine : public Side
 
 void churn(benchmark::State &state)
 {
-    const uint32_t count = static_cast<uint32_t>(state.range(1));
+    const uint32_t count = static_cast<uint32_t>(state.range(2));
     std::unique_ptr<Side> side;
     double before;
 
     if (state.range(0) == rdy_bench::kRaw)
         side = std::make_unique<Raw>();
     else
-        side = std::make_unique<Engine>(state.range(0));
+        side = std::make_unique<Engine>(state.range(0), state.range(1));
     // The first round opens what is kept: slab chunks, and the kernel's own memory.
     if (const char *why = side->churn(count)) {
         state.SkipWithError(why);
@@ -337,17 +366,22 @@ void churn(benchmark::State &state)
     state.SetLabel(side->label());
     rdy_bench::each(state, count);
 }
+
 BENCHMARK(churn)
-    ->ArgNames({"backend", "connections"})
-    ->ArgsProduct({{rdy_bench::kRaw, rdy_bench::kUring, rdy_bench::kEpoll}, {1, 64, 512}});
+    ->ArgNames({"backend", "ring", "connections"})
+    ->ArgsProduct({{rdy_bench::kRaw, rdy_bench::kEpoll}, {kNothing}, {1, 64, 512}})
+    ->ArgsProduct({{rdy_bench::kUring}, {kNothing, kOperations, kConnects}, {1, 64, 512}});
+
+#define CHURN_GOAL(id, what, row, n)                                                               \
+    const rdy_bench::AddGoal id##_##n("churn: " what " / epoll by hand, " #n " at a time",         \
+                                      "churn/" row "/connections:" #n,                             \
+                                      "churn/backend:0/ring:0/connections:" #n, 0)
 
 #define CHURN_GOALS(n)                                                                             \
-    const rdy_bench::AddGoal uring_raw_##n("churn: io_uring / epoll by hand, " #n " at a time",    \
-                                           "churn/backend:1/connections:" #n,                      \
-                                           "churn/backend:0/connections:" #n, 0);                  \
-    const rdy_bench::AddGoal epoll_raw_##n("churn: epoll / epoll by hand, " #n " at a time",       \
-                                           "churn/backend:2/connections:" #n,                      \
-                                           "churn/backend:0/connections:" #n, 0)
+    CHURN_GOAL(epoll, "epoll", "backend:2/ring:0", n);                                             \
+    CHURN_GOAL(uring, "io_uring", "backend:1/ring:0", n);                                          \
+    CHURN_GOAL(operations, "io_uring, operations", "backend:1/ring:1", n);                         \
+    CHURN_GOAL(connects, "io_uring, operations and connect", "backend:1/ring:2", n)
 
 CHURN_GOALS(1);
 CHURN_GOALS(64);

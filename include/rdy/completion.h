@@ -18,6 +18,9 @@
  * their tasks are woken, and reads and writes go on in the new way, while the others,
  * rdy_stream_poll_closed() among them, now answer -EBUSY. The runtime's thread throughout.
  *
+ * A stream that is closed keeps its descriptor until the driver's next wait, which closes it in the
+ * kernel: a process that is forked before inherits it, until it calls exec or ends.
+ *
  * Received data waits in the stream until it is asked for: at most recv_queue_max buffers of it,
  * then the stream is read no further. Each answer pays one operation from the task's budget.
  */

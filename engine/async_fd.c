@@ -10,10 +10,6 @@
 #include "engine/driver.h"
 #include "engine/runtime.h"
 
-/* A wait may find that another task cleared what woke it; so often in a row, and others go
- * first. */
-#define TRIES_MAX 8
-
 static int async_fd_open(struct rdy_async_fd *afd, struct rdy_runtime *runtime, int fd,
                          uint32_t interest, bool is_owned)
 {
@@ -147,7 +143,7 @@ int rdy_async_fd_poll_ready(struct rdy_async_fd *afd, struct rdy_readiness *wait
 
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         int rc = rdy_readiness_poll(wait, &waker, &event);
 
@@ -162,8 +158,7 @@ int rdy_async_fd_poll_ready(struct rdy_async_fd *afd, struct rdy_readiness *wait
         rdy_task_spend(task);
         return rc;
     }
-    rdy_task_defer(task);
-    return RDY_PENDING;
+    return rdy_task_give_way(task); /* another task clears whatever wakes this one */
 }
 
 /* --- waiting and trying in one --- */

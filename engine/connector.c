@@ -255,8 +255,7 @@ int rdy_connector_poll(struct rdy_connector *connector, struct rdy_task *task,
         }
         connector_start_next(connector);
     }
-    rdy_task_defer(task);
-    return RDY_PENDING;
+    return rdy_task_give_way(task);
 }
 
 void rdy_connector_cancel(struct rdy_connector *connector)

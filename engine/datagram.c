@@ -24,9 +24,6 @@
 #include "engine/sys_datagram.h"
 #include "engine/sys_socket.h"
 
-/* After so many tries that all said EAGAIN the other tasks and the driver go first. */
-#define TRIES_MAX 8
-
 /* --- making and ending one --- */
 
 static uint32_t family_flags(int family)
@@ -241,12 +238,6 @@ static int datagram_wait(struct rdy_datagram *datagram, struct rdy_task *task,
     return rdy_task_pay_error(task, rdy_poll_readiness(&datagram->reg, direction, &waker, event));
 }
 
-static ssize_t datagram_give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
-}
-
 ssize_t rdy_datagram_take_news(struct rdy_datagram *datagram, struct rdy_task *task)
 {
     int error = (int)(datagram->flags >> RDY_DATAGRAM_NEWS_SHIFT);
@@ -325,7 +316,7 @@ ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task
         return rdy_datagram_lane_send(datagram, task, msg);
     peer_forget(datagram);
 
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t result = datagram_wait(datagram, task, RDY_DIRECTION_WRITE, &event);
 
@@ -341,7 +332,7 @@ ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task
             rdy_task_spend(task);
         return result;
     }
-    return datagram_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 /* The kernel reads through these; that they are not const is the interface's fault. */
@@ -423,7 +414,7 @@ ssize_t rdy_datagram_recv_message(struct rdy_datagram *datagram, struct rdy_task
     if (rdy_unlikely(datagram->flags & RDY_DATAGRAM_COMPLETES) && rdy_datagram_receives(datagram))
         return rdy_datagram_lane_recv(datagram, task, msg, is_peek);
 
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t result = datagram_wait(datagram, task, RDY_DIRECTION_READ, &event);
 
@@ -436,7 +427,7 @@ ssize_t rdy_datagram_recv_message(struct rdy_datagram *datagram, struct rdy_task
         }
         rdy_clear_readiness(&datagram->reg, event);
     }
-    return datagram_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 static ssize_t stored_len(ssize_t datagram_len, size_t buf_len)

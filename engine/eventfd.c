@@ -90,7 +90,7 @@ int rdy_eventfd_poll_take(struct rdy_eventfd *event, struct rdy_task *task, uint
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
-    for (int tries = 0; tries < RDY_FILE_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event seen;
         uint64_t taken = 0;
         int rc = rdy_file_wait(&event->reg, task, RDY_DIRECTION_READ, &seen);
@@ -108,7 +108,7 @@ int rdy_eventfd_poll_take(struct rdy_eventfd *event, struct rdy_task *task, uint
         rdy_task_spend(task);
         return rc;
     }
-    return rdy_file_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 int rdy_eventfd_try_take(struct rdy_eventfd *event, uint64_t *count)

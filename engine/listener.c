@@ -51,13 +51,6 @@ static int accept_register(struct rdy_listener *listener, int fd, struct rdy_str
     return rc;
 }
 
-/* The other tasks and the driver go first. */
-static int give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
-}
-
 /* The end of a poll: a connection's descriptor, RDY_PENDING, or -errno. */
 static int accepted(struct rdy_listener *listener, struct rdy_task *task, int fd,
                     struct rdy_stream *stream)
@@ -81,7 +74,8 @@ int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *tas
         int fd = rdy_completion_poll_accept(listener, task);
 
         if (fd != -EOPNOTSUPP)
-            return accepted(listener, task, is_dead_connection(fd) ? give_way(task) : fd, stream);
+            return accepted(listener, task, is_dead_connection(fd) ? rdy_task_give_way(task) : fd,
+                            stream);
     }
 
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -102,7 +96,7 @@ int rdy_listener_poll_accept(struct rdy_listener *listener, struct rdy_task *tas
             continue;
         return accepted(listener, task, fd, stream);
     }
-    return give_way(task); /* dead connections without end */
+    return rdy_task_give_way(task); /* dead connections without end */
 }
 
 void rdy_listener_close(struct rdy_listener *listener)

@@ -68,7 +68,7 @@ ssize_t rdy_pipe_receiver_poll_readv(struct rdy_pipe_receiver *receiver, struct 
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
-    for (int tries = 0; tries < RDY_FILE_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t result = rdy_file_wait(&receiver->reg, task, RDY_DIRECTION_READ, &event);
 
@@ -80,7 +80,7 @@ ssize_t rdy_pipe_receiver_poll_readv(struct rdy_pipe_receiver *receiver, struct 
             return result;
         }
     }
-    return rdy_file_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 ssize_t rdy_pipe_receiver_poll_read(struct rdy_pipe_receiver *receiver, struct rdy_task *task,
@@ -166,7 +166,7 @@ ssize_t rdy_pipe_sender_poll_writev(struct rdy_pipe_sender *sender, struct rdy_t
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
-    for (int tries = 0; tries < RDY_FILE_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t result = rdy_file_wait(&sender->reg, task, RDY_DIRECTION_WRITE, &event);
 
@@ -178,7 +178,7 @@ ssize_t rdy_pipe_sender_poll_writev(struct rdy_pipe_sender *sender, struct rdy_t
             return result;
         }
     }
-    return rdy_file_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 ssize_t rdy_pipe_sender_poll_write(struct rdy_pipe_sender *sender, struct rdy_task *task,

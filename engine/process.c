@@ -67,7 +67,7 @@ int rdy_child_poll_exit(struct rdy_child *child, struct rdy_task *task,
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
-    for (int tries = 0; tries < RDY_FILE_TRIES_MAX && rc == -EAGAIN; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX && rc == -EAGAIN; tries++) {
         struct rdy_event event;
 
         rc = rdy_file_wait(&child->reg, task, RDY_DIRECTION_READ, &event);
@@ -78,7 +78,7 @@ int rdy_child_poll_exit(struct rdy_child *child, struct rdy_task *task,
             rdy_clear_readiness(&child->reg, event);
     }
     if (rc == -EAGAIN)
-        return rdy_file_give_way(task);
+        return rdy_task_give_way(task);
     if (rc == 0 && status)
         *status = child->status;
     rdy_task_spend(task);

@@ -181,6 +181,16 @@ static inline int rdy_task_pay_error(struct rdy_task *task, int rc)
     return rc;
 }
 
+/* A file that is ready and still says EAGAIN, so often in a row, lets the others go first. */
+#define RDY_TASK_TRIES_MAX 8
+
+/* Too many tries for nothing: the other tasks and the driver go first. */
+static inline int rdy_task_give_way(struct rdy_task *task)
+{
+    rdy_task_defer(task);
+    return RDY_PENDING;
+}
+
 /* How many operations the polled task may still complete. */
 static inline uint32_t rdy_task_budget_left(const struct rdy_task *task)
 {

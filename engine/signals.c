@@ -157,7 +157,7 @@ int rdy_signals_poll_next(struct rdy_signals *signals, struct rdy_task *task,
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
 
-    for (int tries = 0; tries < RDY_FILE_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct signalfd_siginfo told;
         struct rdy_event event;
         int rc = rdy_file_wait(&signals->reg, task, RDY_DIRECTION_READ, &event);
@@ -175,7 +175,7 @@ int rdy_signals_poll_next(struct rdy_signals *signals, struct rdy_task *task,
         rdy_task_spend(task);
         return rc;
     }
-    return rdy_file_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 void rdy_signals_close(struct rdy_signals *signals)

@@ -29,9 +29,6 @@
 #include "engine/stream.h"
 #include "engine/word.h"
 
-/* A socket whose final flags never let an EAGAIN clear would hold the thread: then others first. */
-#define RDY_STREAM_TRIES_MAX 8
-
 #define RDY_STREAM_INLINE static inline __attribute__((always_inline))
 
 /* One attempt on @event: a count, 0, or -errno. -EAGAIN only where the socket itself said it. */
@@ -86,13 +83,6 @@ RDY_STREAM_INLINE int rdy_stream_look(struct rdy_stream *stream, enum rdy_direct
     if (rdy_unlikely(rdy_event_is_shutdown(*event)))
         return rdy_scheduled_io_error(stream->reg.io);
     return rdy_event_ready(*event) != 0 ? 0 : -EAGAIN;
-}
-
-/* Too many tries for nothing: the other tasks and the driver go first. */
-static inline int rdy_stream_give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
 }
 
 /* How many events the read side has had since the stream was last found drained. */
@@ -181,7 +171,7 @@ RDY_STREAM_INLINE ssize_t rdy_stream_read_with(struct rdy_stream *stream, struct
     rdy_debug(stream->fd >= 0);
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    for (int tries = 0; tries < RDY_STREAM_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t count = rdy_stream_wait(stream, task, RDY_DIRECTION_READ, &event);
 
@@ -193,7 +183,7 @@ RDY_STREAM_INLINE ssize_t rdy_stream_read_with(struct rdy_stream *stream, struct
             return count;
         }
     }
-    return rdy_stream_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 /* Writes as a poll. The stream is open. */
@@ -203,7 +193,7 @@ RDY_STREAM_INLINE ssize_t rdy_stream_write_with(struct rdy_stream *stream, struc
     rdy_debug(stream->fd >= 0);
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    for (int tries = 0; tries < RDY_STREAM_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t count = rdy_stream_wait(stream, task, RDY_DIRECTION_WRITE, &event);
 
@@ -215,7 +205,7 @@ RDY_STREAM_INLINE ssize_t rdy_stream_write_with(struct rdy_stream *stream, struc
             return count;
         }
     }
-    return rdy_stream_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 /* What a plain attempt works on. */

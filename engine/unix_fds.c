@@ -17,9 +17,6 @@
 #include "engine/sys.h"
 #include "engine/sys_socket.h"
 
-/* After so many tries that all said EAGAIN the other tasks and the driver go first. */
-#define TRIES_MAX 8
-
 #define FDS_BYTES (sizeof(int) * RDY_FDS_MAX)
 
 /* Beside descriptors and credentials a socket may have been told to report a label, a pidfd. */
@@ -81,12 +78,6 @@ static int check_is_unix(int fd)
     return family == AF_UNIX ? 0 : -EOPNOTSUPP;
 }
 
-static ssize_t stream_give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
-}
-
 ssize_t rdy_stream_poll_send_fds(struct rdy_stream *stream, struct rdy_task *task, const void *data,
                                  size_t data_len, const int *fds, uint32_t fds_count)
 {
@@ -109,7 +100,7 @@ ssize_t rdy_stream_poll_send_fds(struct rdy_stream *stream, struct rdy_task *tas
     }
     control_put(&control, &msg, fds, fds_count);
 
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         ssize_t count;
 
@@ -126,7 +117,7 @@ ssize_t rdy_stream_poll_send_fds(struct rdy_stream *stream, struct rdy_task *tas
             return count;
         }
     }
-    return stream_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 ssize_t rdy_datagram_poll_send_fds(struct rdy_datagram *datagram, struct rdy_task *task,
@@ -212,7 +203,7 @@ ssize_t rdy_stream_poll_recv_fds(struct rdy_stream *stream, struct rdy_task *tas
             return rdy_task_pay_error(task, rc);
     }
 
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct msghdr msg = {
             .msg_iov = &iov,
             .msg_iovlen = 1,
@@ -237,7 +228,7 @@ ssize_t rdy_stream_poll_recv_fds(struct rdy_stream *stream, struct rdy_task *tas
         }
         return count;
     }
-    return stream_give_way(task);
+    return rdy_task_give_way(task);
 }
 
 ssize_t rdy_datagram_poll_recv_fds(struct rdy_datagram *datagram, struct rdy_task *task, void *buf,

@@ -19,6 +19,7 @@
 
 #include "engine/address.h"
 #include "engine/driver.h"
+#include "engine/iovec.h"
 #include "engine/runtime.h"
 #include "engine/sys.h"
 #include "engine/sys_datagram.h"
@@ -335,12 +336,7 @@ ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task
     return rdy_task_give_way(task);
 }
 
-/* The kernel reads through these; that they are not const is the interface's fault. */
-static struct iovec iovec_of(const void *data, size_t data_len)
-{
-    return (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = data_len};
-}
-
+/* The kernel reads through it; that it is not const is the interface's fault. */
 static void *name_of(const struct sockaddr *addr)
 {
     return (void *)(uintptr_t)addr;
@@ -349,7 +345,7 @@ static void *name_of(const struct sockaddr *addr)
 ssize_t rdy_datagram_poll_send(struct rdy_datagram *datagram, struct rdy_task *task,
                                const void *data, size_t data_len)
 {
-    struct iovec iov = iovec_of(data, data_len);
+    struct iovec iov = rdy_iovec_of(data, data_len);
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
     return rdy_datagram_send_message(datagram, task, &msg);
@@ -359,7 +355,7 @@ ssize_t rdy_datagram_poll_send_to(struct rdy_datagram *datagram, struct rdy_task
                                   const void *data, size_t data_len, const struct sockaddr *addr,
                                   socklen_t addr_len)
 {
-    struct iovec iov = iovec_of(data, data_len);
+    struct iovec iov = rdy_iovec_of(data, data_len);
     struct msghdr msg = {
         .msg_name = name_of(addr),
         .msg_namelen = addr_len,
@@ -378,7 +374,7 @@ ssize_t rdy_datagram_poll_send_segments(struct rdy_datagram *datagram, struct rd
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control = {0};
-    struct iovec iov = iovec_of(segments->data, segments->data_len);
+    struct iovec iov = rdy_iovec_of(segments->data, segments->data_len);
     struct msghdr msg = {
         .msg_name = name_of(addr),
         .msg_namelen = addr ? addr_len : 0,

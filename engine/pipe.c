@@ -17,6 +17,7 @@
 #include <limits.h>
 
 #include "engine/file_wait.h"
+#include "engine/iovec.h"
 #include "engine/sys_pipe.h"
 
 static size_t iov_len(const struct iovec *iov, int iov_count)
@@ -36,12 +37,6 @@ static int check_call(int fd, const struct iovec *iov, int iov_count)
     if (iov_count < 0 || iov_count > IOV_MAX || (!iov && iov_count > 0))
         return -EINVAL;
     return iov_len(iov, iov_count) > 0;
-}
-
-/* The kernel reads through these; that they are not const is the interface's fault. */
-static struct iovec iovec_of(const void *data, size_t data_len)
-{
-    return (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = data_len};
 }
 
 /* --- reading --- */
@@ -184,7 +179,7 @@ ssize_t rdy_pipe_sender_poll_writev(struct rdy_pipe_sender *sender, struct rdy_t
 ssize_t rdy_pipe_sender_poll_write(struct rdy_pipe_sender *sender, struct rdy_task *task,
                                    const void *data, size_t data_len)
 {
-    struct iovec iov = iovec_of(data, data_len);
+    struct iovec iov = rdy_iovec_of(data, data_len);
 
     return rdy_pipe_sender_poll_writev(sender, task, &iov, 1);
 }
@@ -203,7 +198,7 @@ ssize_t rdy_pipe_sender_try_writev(struct rdy_pipe_sender *sender, const struct 
 
 ssize_t rdy_pipe_sender_try_write(struct rdy_pipe_sender *sender, const void *data, size_t data_len)
 {
-    struct iovec iov = iovec_of(data, data_len);
+    struct iovec iov = rdy_iovec_of(data, data_len);
 
     return rdy_pipe_sender_try_writev(sender, &iov, 1);
 }

@@ -12,6 +12,7 @@
 
 #include "engine/completion.h"
 #include "engine/datagram.h"
+#include "engine/iovec.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
 #include "engine/sys.h"
@@ -39,11 +40,6 @@ struct fds_room {
 };
 
 /* --- sending --- */
-
-static struct iovec iovec_of(const void *data, size_t data_len)
-{
-    return (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = data_len};
-}
 
 /* Puts @fds into @control and that into @msg. */
 static void control_put(union send_control *control, struct msghdr *msg, const int *fds,
@@ -82,7 +78,7 @@ ssize_t rdy_stream_poll_send_fds(struct rdy_stream *stream, struct rdy_task *tas
                                  size_t data_len, const int *fds, uint32_t fds_count)
 {
     struct rdy_waker waker = rdy_task_waker(task);
-    struct iovec iov = iovec_of(data, data_len);
+    struct iovec iov = rdy_iovec_of(data, data_len);
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     union send_control control;
     int rc = check_is_unix(stream->fd);
@@ -124,7 +120,7 @@ ssize_t rdy_datagram_poll_send_fds(struct rdy_datagram *datagram, struct rdy_tas
                                    const void *data, size_t data_len, const int *fds,
                                    uint32_t fds_count)
 {
-    struct iovec iov = iovec_of(data, data_len);
+    struct iovec iov = rdy_iovec_of(data, data_len);
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     union send_control control;
 

@@ -113,6 +113,16 @@ int rdy_driver_open_with(struct rdy_driver **out, const struct rdy_driver_opts *
 int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum rdy_file_kind kind,
                       struct rdy_registration *reg);
 
+/* 0 and @event if any of @interest is cached, else -EAGAIN or the answer of an ended entry. */
+static inline int rdy_cached_event(const struct rdy_registration *reg, uint32_t interest,
+                                   struct rdy_event *event)
+{
+    *event = rdy_ready_event(reg, interest);
+    if (rdy_unlikely(rdy_event_is_shutdown(*event)))
+        return rdy_scheduled_io_error(reg->io);
+    return rdy_event_ready(*event) != 0 ? 0 : -EAGAIN;
+}
+
 bool rdy_driver_is_own_thread(const struct rdy_driver *driver);
 bool rdy_driver_is_forked(const struct rdy_driver *driver);
 

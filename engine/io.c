@@ -61,13 +61,11 @@ void rdy_assume_ready(struct rdy_registration *reg, uint32_t ready)
 
 ssize_t rdy_try_io(struct rdy_registration *reg, uint32_t interest, rdy_io_fn *fn, void *arg)
 {
-    struct rdy_event event = rdy_ready_event(reg, interest);
-    ssize_t result;
+    struct rdy_event event;
+    ssize_t result = rdy_cached_event(reg, interest, &event);
 
-    if (rdy_event_is_shutdown(event))
-        return rdy_scheduled_io_error(reg->io);
-    if (rdy_event_ready(event) == 0)
-        return -EAGAIN;
+    if (result != 0)
+        return result;
     result = fn(reg->io->fd, arg);
     if (result == -EAGAIN)
         rdy_clear_readiness(reg, event);

@@ -86,16 +86,6 @@ ssize_t rdy_pipe_receiver_poll_read(struct rdy_pipe_receiver *receiver, struct r
     return rdy_pipe_receiver_poll_readv(receiver, task, &iov, 1);
 }
 
-/* 0 and @event if something is cached, else -EAGAIN or the registration's error. */
-static int cached_event(const struct rdy_registration *reg, uint32_t interest,
-                        struct rdy_event *event)
-{
-    *event = rdy_ready_event(reg, interest);
-    if (rdy_event_is_shutdown(*event))
-        return rdy_scheduled_io_error(reg->io);
-    return rdy_event_ready(*event) != 0 ? 0 : -EAGAIN;
-}
-
 ssize_t rdy_pipe_receiver_try_readv(struct rdy_pipe_receiver *receiver, const struct iovec *iov,
                                     int iov_count)
 {
@@ -104,7 +94,7 @@ ssize_t rdy_pipe_receiver_try_readv(struct rdy_pipe_receiver *receiver, const st
 
     if (rc <= 0)
         return rc;
-    rc = cached_event(&receiver->reg, RDY_INTEREST_READ, &event);
+    rc = rdy_cached_event(&receiver->reg, RDY_INTEREST_READ, &event);
     return rc < 0 ? rc : receiver_try(receiver, event, iov, iov_count);
 }
 
@@ -192,7 +182,7 @@ ssize_t rdy_pipe_sender_try_writev(struct rdy_pipe_sender *sender, const struct 
 
     if (rc <= 0)
         return rc;
-    rc = cached_event(&sender->reg, RDY_INTEREST_WRITE, &event);
+    rc = rdy_cached_event(&sender->reg, RDY_INTEREST_WRITE, &event);
     return rc < 0 ? rc : sender_try(sender, event, iov, iov_count);
 }
 

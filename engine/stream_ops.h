@@ -24,8 +24,8 @@
 #include <rdy/net.h>
 
 #include "engine/completion.h"
+#include "engine/driver.h"
 #include "engine/runtime.h"
-#include "engine/scheduled_io.h"
 #include "engine/stream.h"
 #include "engine/word.h"
 
@@ -79,10 +79,7 @@ RDY_STREAM_INLINE int rdy_stream_look(struct rdy_stream *stream, enum rdy_direct
         if (rc < 0)
             return rc;
     }
-    *event = rdy_ready_event(&stream->reg, rdy_stream_interest(direction));
-    if (rdy_unlikely(rdy_event_is_shutdown(*event)))
-        return rdy_scheduled_io_error(stream->reg.io);
-    return rdy_event_ready(*event) != 0 ? 0 : -EAGAIN;
+    return rdy_cached_event(&stream->reg, rdy_stream_interest(direction), event);
 }
 
 /* How many events the read side has had since the stream was last found drained. */

@@ -8,8 +8,6 @@
  */
 #include <rdy/event.h>
 
-#include <fcntl.h>
-
 #include "engine/file_wait.h"
 #include "engine/sys_eventfd.h"
 #include "engine/sys_pipe.h"
@@ -52,7 +50,6 @@ int rdy_eventfd_from_fd(struct rdy_eventfd *event, struct rdy_runtime *runtime, 
 {
     enum rdy_file_kind kind = RDY_FILE_AUTO;
     int flags = rdy_sys_file_flags(fd);
-    bool was_blocking;
     int rc;
 
     if (flags < 0)
@@ -62,14 +59,12 @@ int rdy_eventfd_from_fd(struct rdy_eventfd *event, struct rdy_runtime *runtime, 
         return rc;
     if (kind != RDY_FILE_OTHER)
         return -EINVAL;
-    was_blocking = (flags & O_NONBLOCK) == 0;
-    if (was_blocking)
-        rc = rdy_sys_set_file_flags(fd, flags | O_NONBLOCK);
+    rc = rdy_sys_make_nonblocking(fd, flags);
     if (rc < 0)
         return rc;
     rc = eventfd_register(event, runtime, fd, is_semaphore);
-    if (rc < 0 && was_blocking)
-        (void)rdy_sys_set_file_flags(fd, flags);
+    if (rc < 0)
+        rdy_sys_unmake_nonblocking(fd, flags);
     return rc;
 }
 

@@ -160,47 +160,39 @@ static int checked_flags(int fd, int direction)
     return flags;
 }
 
-static int set_nonblocking(int fd, int flags)
+/* Makes a pipe's end that opens for @direction nonblocking: its flags before, or -errno. */
+static int end_prepare(int fd, int direction)
 {
-    return flags & O_NONBLOCK ? 0 : rdy_sys_set_file_flags(fd, flags | O_NONBLOCK);
-}
+    int flags = checked_flags(fd, direction);
+    int rc = flags < 0 ? flags : rdy_sys_make_nonblocking(fd, flags);
 
-static void put_flags_back(int fd, int flags)
-{
-    if ((flags & O_NONBLOCK) == 0)
-        (void)rdy_sys_set_file_flags(fd, flags);
+    return rc < 0 ? rc : flags;
 }
 
 int rdy_pipe_receiver_from_fd(struct rdy_pipe_receiver *receiver, struct rdy_runtime *runtime,
                               int fd)
 {
-    int flags = checked_flags(fd, O_RDONLY);
+    int flags = end_prepare(fd, O_RDONLY);
     int rc;
 
     if (flags < 0)
         return flags;
-    rc = set_nonblocking(fd, flags);
-    if (rc < 0)
-        return rc;
     rc = rdy_pipe_receiver_register(receiver, runtime->driver, fd, 0);
     if (rc < 0)
-        put_flags_back(fd, flags);
+        rdy_sys_unmake_nonblocking(fd, flags);
     return rc;
 }
 
 int rdy_pipe_sender_from_fd(struct rdy_pipe_sender *sender, struct rdy_runtime *runtime, int fd)
 {
-    int flags = checked_flags(fd, O_WRONLY);
+    int flags = end_prepare(fd, O_WRONLY);
     int rc;
 
     if (flags < 0)
         return flags;
-    rc = set_nonblocking(fd, flags);
-    if (rc < 0)
-        return rc;
     rc = rdy_pipe_sender_register(sender, runtime->driver, fd, 0);
     if (rc < 0)
-        put_flags_back(fd, flags);
+        rdy_sys_unmake_nonblocking(fd, flags);
     return rc;
 }
 

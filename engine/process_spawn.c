@@ -8,8 +8,6 @@
  */
 #include <rdy/process.h>
 
-#include <fcntl.h>
-
 #include "engine/pipe.h"
 #include "engine/runtime.h"
 #include "engine/sys_pipe.h"
@@ -62,7 +60,7 @@ static int pipe_make(int index, int *theirs, int *ours)
     if (rc < 0)
         goto close_both;
     flags = rdy_sys_file_flags(*ours);
-    rc = flags < 0 ? flags : rdy_sys_set_file_flags(*ours, flags | O_NONBLOCK);
+    rc = flags < 0 ? flags : rdy_sys_make_nonblocking(*ours, flags);
     if (rc < 0)
         goto close_both;
     return 0;

@@ -43,6 +43,17 @@ int rdy_sys_set_file_flags(int fd, int flags)
     return (int)rdy_sys_end(before, rdy_sys_try(fcntl(fd, F_SETFL, flags)));
 }
 
+int rdy_sys_make_nonblocking(int fd, int flags)
+{
+    return flags & O_NONBLOCK ? 0 : rdy_sys_set_file_flags(fd, flags | O_NONBLOCK);
+}
+
+void rdy_sys_unmake_nonblocking(int fd, int flags)
+{
+    if ((flags & O_NONBLOCK) == 0)
+        (void)rdy_sys_set_file_flags(fd, flags);
+}
+
 int rdy_sys_is_pipe(int fd)
 {
     struct stat status;

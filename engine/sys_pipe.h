@@ -20,6 +20,13 @@ int rdy_sys_pipe_open(const char *path, int flags);
 int rdy_sys_file_flags(int fd);
 int rdy_sys_set_file_flags(int fd, int flags);
 
+/*
+ * O_NONBLOCK for a file whose flags are @flags: set, and taken back, unless it was there. All who
+ * share the open file feel it.
+ */
+int rdy_sys_make_nonblocking(int fd, int flags);
+void rdy_sys_unmake_nonblocking(int fd, int flags);
+
 /* 1: a pipe or FIFO; 0: something else; or -errno. */
 int rdy_sys_is_pipe(int fd);
 

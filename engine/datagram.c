@@ -140,7 +140,7 @@ int rdy_datagram_from_fd(struct rdy_datagram *datagram, struct rdy_runtime *runt
 int rdy_datagram_pair(struct rdy_datagram *one, struct rdy_datagram *other,
                       struct rdy_runtime *runtime)
 {
-    struct rdy_datagram made;
+    struct rdy_datagram made = {.fd = -1};
     int fds[2];
     int rc;
 
@@ -149,21 +149,12 @@ int rdy_datagram_pair(struct rdy_datagram *one, struct rdy_datagram *other,
     if (rc < 0)
         return rc;
     rc = datagram_register(&made, runtime->driver, fds[0], RDY_DATAGRAM_UNIX);
-    if (rc < 0)
-        goto close_both;
-    rc = datagram_register(other, runtime->driver, fds[1], RDY_DATAGRAM_UNIX);
-    if (rc < 0)
-        goto close_made;
-    *one = made;
-    return 0;
-
-close_made:
-    rdy_datagram_close(&made);
-    (void)rdy_sys_close(fds[1]);
-    return rc;
-close_both:
-    (void)rdy_sys_close(fds[0]);
-    (void)rdy_sys_close(fds[1]);
+    if (rc == 0)
+        rc = datagram_register(other, runtime->driver, fds[1], RDY_DATAGRAM_UNIX);
+    if (rc == 0)
+        *one = made;
+    else
+        rdy_close_pair(&made.reg, fds);
     return rc;
 }
 

@@ -113,6 +113,9 @@ int rdy_driver_open_with(struct rdy_driver **out, const struct rdy_driver_opts *
 int rdy_register_kind(struct rdy_driver *driver, int fd, uint32_t interest, enum rdy_file_kind kind,
                       struct rdy_registration *reg);
 
+/* Closes both of a pair; the first by its registration, if it has come to that: {0} is none. */
+void rdy_close_pair(struct rdy_registration *first, const int fds[2]);
+
 /* 0 and @event if any of @interest is cached, else -EAGAIN or the answer of an ended entry. */
 static inline int rdy_cached_event(const struct rdy_registration *reg, uint32_t interest,
                                    struct rdy_event *event)

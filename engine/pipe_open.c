@@ -56,7 +56,7 @@ static int options_take(struct rdy_pipe_opts *taken, const struct rdy_pipe_opts 
 int rdy_pipe_open(struct rdy_pipe_sender *sender, struct rdy_pipe_receiver *receiver,
                   struct rdy_runtime *runtime, const struct rdy_pipe_opts *opts)
 {
-    struct rdy_pipe_receiver made;
+    struct rdy_pipe_receiver made = {.fd = -1};
     struct rdy_pipe_opts taken;
     uint32_t flags;
     int fds[2];
@@ -71,21 +71,12 @@ int rdy_pipe_open(struct rdy_pipe_sender *sender, struct rdy_pipe_receiver *rece
         return rc;
     flags = taken.is_packet ? 0 : RDY_PIPE_BYTES;
     rc = rdy_pipe_receiver_register(&made, runtime->driver, fds[0], flags);
-    if (rc < 0)
-        goto close_both;
-    rc = rdy_pipe_sender_register(sender, runtime->driver, fds[1], flags);
-    if (rc < 0)
-        goto close_made;
-    *receiver = made;
-    return 0;
-
-close_made:
-    rdy_pipe_receiver_close(&made);
-    (void)rdy_sys_close(fds[1]);
-    return rc;
-close_both:
-    (void)rdy_sys_close(fds[0]);
-    (void)rdy_sys_close(fds[1]);
+    if (rc == 0)
+        rc = rdy_pipe_sender_register(sender, runtime->driver, fds[1], flags);
+    if (rc == 0)
+        *receiver = made;
+    else
+        rdy_close_pair(&made.reg, fds);
     return rc;
 }
 

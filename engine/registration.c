@@ -263,3 +263,12 @@ int rdy_close(struct rdy_registration *reg)
 {
     return release(reg, RDY_REQUEST_RELEASE | RDY_REQUEST_CLOSE);
 }
+
+void rdy_close_pair(struct rdy_registration *first, const int fds[2])
+{
+    if (first->io)
+        (void)rdy_close(first);
+    else
+        (void)rdy_sys_close(fds[0]);
+    (void)rdy_sys_close(fds[1]);
+}

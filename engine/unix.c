@@ -5,6 +5,7 @@
  */
 #include <rdy/unix.h>
 
+#include "engine/driver.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
 #include "engine/sys.h"
@@ -36,7 +37,7 @@ int rdy_unix_address(struct sockaddr_un *addr, socklen_t *addr_len, const char *
 
 int rdy_stream_pair(struct rdy_stream *one, struct rdy_stream *other, struct rdy_runtime *runtime)
 {
-    struct rdy_stream made;
+    struct rdy_stream made = {.fd = -1};
     int fds[2];
     int rc;
 
@@ -45,21 +46,12 @@ int rdy_stream_pair(struct rdy_stream *one, struct rdy_stream *other, struct rdy
     if (rc < 0)
         return rc;
     rc = rdy_stream_register(&made, runtime->driver, fds[0], 0);
-    if (rc < 0)
-        goto close_both;
-    rc = rdy_stream_register(other, runtime->driver, fds[1], 0);
-    if (rc < 0)
-        goto close_made;
-    *one = made;
-    return 0;
-
-close_made:
-    rdy_stream_close(&made);
-    (void)rdy_sys_close(fds[1]);
-    return rc;
-close_both:
-    (void)rdy_sys_close(fds[0]);
-    (void)rdy_sys_close(fds[1]);
+    if (rc == 0)
+        rc = rdy_stream_register(other, runtime->driver, fds[1], 0);
+    if (rc == 0)
+        *one = made;
+    else
+        rdy_close_pair(&made.reg, fds);
     return rc;
 }
 

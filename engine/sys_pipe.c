@@ -2,10 +2,10 @@
 /* The system calls that only pipes need. Any thread may call any of them. */
 #include "engine/sys_pipe.h"
 #include "engine/sys_call.h"
+#include "engine/sys_sigpipe.h"
 
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <sys/stat.h>
 
 /* Newer than the headers that we may be built with. */
@@ -84,35 +84,15 @@ ssize_t rdy_sys_pipe_read(int fd, const struct iovec *iov, int iov_count)
     return rdy_sys_end(before, result);
 }
 
-/*
- * The old way: the signal is blocked for the thread, taken if the write raised it, and the mask is
- * put back. One that was pending before is somebody else's, and one more of it makes no difference.
- */
+/* The old way, with the signal blocked. */
 static ssize_t write_masked(int fd, const struct iovec *iov, int iov_count)
 {
-    const struct timespec no_time = {0};
-    sigset_t pipe_only;
-    sigset_t mask_before;
-    sigset_t pending;
+    struct rdy_sigpipe_mask mask;
     ssize_t result;
-    int err;
 
-    /* None of these can fail with these arguments. */
-    (void)sigemptyset(&pipe_only);
-    (void)sigaddset(&pipe_only, SIGPIPE);
-    (void)sigemptyset(&pending);
-    (void)sigpending(&pending);
-    if (sigismember(&pending, SIGPIPE) > 0)
-        return writev(fd, iov, iov_count); /* it is blocked, or it would not be pending */
-
-    (void)pthread_sigmask(SIG_BLOCK, &pipe_only, &mask_before);
+    rdy_sigpipe_block(&mask);
     result = writev(fd, iov, iov_count);
-    err = errno;
-    if (result < 0 && err == EPIPE)
-        while (sigtimedwait(&pipe_only, NULL, &no_time) < 0 && errno == EINTR)
-            ;
-    (void)pthread_sigmask(SIG_SETMASK, &mask_before, NULL);
-    errno = err;
+    rdy_sigpipe_restore(&mask, result);
     return result;
 }
 

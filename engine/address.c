@@ -22,11 +22,13 @@ socklen_t rdy_address_len(const struct sockaddr_storage *addr, socklen_t told_le
     return told_len;
 }
 
-int rdy_address_local(int fd, struct sockaddr_storage *addr, socklen_t *addr_len)
+/* What the kernel tells when it is asked by @ask. */
+static int address_get(int (*ask)(int, struct sockaddr *, socklen_t *), int fd,
+                       struct sockaddr_storage *addr, socklen_t *addr_len)
 {
     struct sockaddr_storage told = {0};
     socklen_t told_len = sizeof(told);
-    int rc = fd < 0 ? -EBADF : rdy_sys_getsockname(fd, (struct sockaddr *)&told, &told_len);
+    int rc = fd < 0 ? -EBADF : ask(fd, (struct sockaddr *)&told, &told_len);
 
     if (rc < 0)
         return rc;
@@ -35,17 +37,14 @@ int rdy_address_local(int fd, struct sockaddr_storage *addr, socklen_t *addr_len
     return 0;
 }
 
+int rdy_address_local(int fd, struct sockaddr_storage *addr, socklen_t *addr_len)
+{
+    return address_get(rdy_sys_getsockname, fd, addr, addr_len);
+}
+
 int rdy_address_peer(int fd, struct sockaddr_storage *addr, socklen_t *addr_len)
 {
-    struct sockaddr_storage told = {0};
-    socklen_t told_len = sizeof(told);
-    int rc = fd < 0 ? -EBADF : rdy_sys_getpeername(fd, (struct sockaddr *)&told, &told_len);
-
-    if (rc < 0)
-        return rc;
-    *addr = told;
-    *addr_len = rdy_address_len(&told, told_len);
-    return 0;
+    return address_get(rdy_sys_getpeername, fd, addr, addr_len);
 }
 
 bool rdy_address_path(const struct sockaddr *addr, socklen_t addr_len,

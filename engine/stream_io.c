@@ -19,9 +19,11 @@ struct vector {
     size_t count;
 };
 
-static bool iov_count_is_sane(int iov_count)
+static int check_vector(const struct rdy_stream *stream, int iov_count)
 {
-    return iov_count >= 0 && iov_count <= IOV_MAX;
+    if (stream->fd < 0)
+        return -EBADF;
+    return iov_count >= 0 && iov_count <= IOV_MAX ? 0 : -EINVAL;
 }
 
 /* A read into nothing would answer 0, which means the end. */
@@ -61,11 +63,10 @@ ssize_t rdy_stream_poll_readv(struct rdy_stream *stream, struct rdy_task *task,
                               const struct iovec *iov, int iov_count)
 {
     struct vector vector = {.iov = iov, .count = (size_t)iov_count};
+    int rc = check_vector(stream, iov_count);
 
-    if (stream->fd < 0)
-        return -EBADF;
-    if (!iov_count_is_sane(iov_count))
-        return -EINVAL;
+    if (rc < 0)
+        return rc;
     if (!iov_has_room(iov, iov_count))
         return 0;
     return rdy_stream_read_with(stream, task, try_recv_vector, &vector, RDY_STREAM_NO_SHORT);
@@ -75,11 +76,10 @@ ssize_t rdy_stream_poll_writev(struct rdy_stream *stream, struct rdy_task *task,
                                const struct iovec *iov, int iov_count)
 {
     struct vector vector = {.iov = iov, .count = (size_t)iov_count};
+    int rc = check_vector(stream, iov_count);
 
-    if (stream->fd < 0)
-        return -EBADF;
-    if (!iov_count_is_sane(iov_count))
-        return -EINVAL;
+    if (rc < 0)
+        return rc;
     return rdy_stream_write_with(stream, task, try_send_vector, &vector, RDY_STREAM_NO_SHORT);
 }
 

@@ -8,6 +8,7 @@
 #ifndef RDY_APPS_ECHO_H
 #define RDY_APPS_ECHO_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -49,6 +50,22 @@ struct echo_worker {
     char backend[16];
     unsigned char *buffer;
 };
+
+/* What the worker of a session's task has. */
+static inline struct echo_worker *echo_worker_of(struct rdy_task *task)
+{
+    return rdy_runtime_context(rdy_task_runtime(task));
+}
+
+/* Counts a session that ends with @error, which it hands back. */
+static inline int echo_session_failed(struct echo_worker *worker, int error)
+{
+    if (error == -ECONNRESET || error == -EPIPE)
+        worker->counters.resets++;
+    else
+        worker->counters.failures++;
+    return error;
+}
 
 /* Sessions, for rdy_engine_serve(): by readiness, and in completion mode. */
 extern const struct rdy_task_spec echo_session;

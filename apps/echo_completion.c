@@ -7,45 +7,29 @@
  */
 #include "apps/echo.h"
 
-#include <errno.h>
-
 struct session {
     struct rdy_stream stream;
     struct rdy_buf owed; /* received, and not yet handed over for sending */
     bool is_ended;       /* the peer sends no more */
 };
 
-static struct echo_worker *worker_of(struct rdy_task *task)
-{
-    return rdy_runtime_context(rdy_task_runtime(task));
-}
-
-static int session_failed(struct echo_worker *worker, int error)
-{
-    if (error == -ECONNRESET || error == -EPIPE)
-        worker->counters.resets++;
-    else
-        worker->counters.failures++;
-    return error;
-}
-
 /* 0 when it was handed over. */
 static int session_send(struct session *session, struct rdy_task *task)
 {
     int rc = rdy_stream_poll_send(&session->stream, task, &session->owed);
 
-    return rc == 0 || rc == RDY_PENDING ? rc : session_failed(worker_of(task), rc);
+    return rc == 0 || rc == RDY_PENDING ? rc : echo_session_failed(echo_worker_of(task), rc);
 }
 
 static int session_receive(struct session *session, struct rdy_task *task)
 {
-    struct echo_worker *worker = worker_of(task);
+    struct echo_worker *worker = echo_worker_of(task);
     ssize_t count = rdy_stream_poll_recv(&session->stream, task, &session->owed);
 
     if (count == RDY_PENDING)
         return RDY_PENDING;
     if (count < 0)
-        return session_failed(worker, (int)count);
+        return echo_session_failed(worker, (int)count);
     if (count == 0) {
         session->is_ended = true;
         return 0;
@@ -66,7 +50,7 @@ static int session_poll(struct rdy_task *task, void *self)
             return rc;
     }
     rc = rdy_stream_poll_close(&session->stream, task);
-    return rc < 0 && rc != RDY_PENDING ? session_failed(worker_of(task), rc) : rc;
+    return rc < 0 && rc != RDY_PENDING ? echo_session_failed(echo_worker_of(task), rc) : rc;
 }
 
 /* Also at the worker's end, with bytes still owed. The stream is closed after it. */

@@ -33,27 +33,13 @@ _Static_assert(sizeof(struct session) + 16 <= 64, "one cache line");
 
 #define PEER_ENDED 1
 
-static struct echo_worker *worker_of(struct rdy_task *task)
-{
-    return rdy_runtime_context(rdy_task_runtime(task));
-}
-
-static int session_failed(struct echo_worker *worker, int error)
-{
-    if (error == -ECONNRESET || error == -EPIPE)
-        worker->counters.resets++;
-    else
-        worker->counters.failures++;
-    return error;
-}
-
 static int session_keep(struct session *session, struct echo_worker *worker,
                         const unsigned char *data, size_t data_len)
 {
     session->rest = malloc(sizeof(*session->rest) + data_len);
     if (!session->rest) {
         worker->counters.bytes_dropped += data_len;
-        return session_failed(worker, -ENOMEM);
+        return echo_session_failed(worker, -ENOMEM);
     }
     memcpy(session->rest->data, data, data_len);
     session->rest->len = (uint32_t)data_len;
@@ -71,7 +57,7 @@ static ssize_t session_write(struct session *session, struct rdy_task *task, con
     ssize_t sent = rdy_stream_poll_write(&session->stream, task, data, data_len);
 
     if (sent != RDY_PENDING)
-        worker_of(task)->counters.io_calls++;
+        echo_worker_of(task)->counters.io_calls++;
     return sent;
 }
 
@@ -86,7 +72,7 @@ static int session_flush(struct session *session, struct rdy_task *task)
         if (sent == RDY_PENDING)
             return RDY_PENDING;
         if (sent < 0)
-            return session_failed(worker_of(task), (int)sent);
+            return echo_session_failed(echo_worker_of(task), (int)sent);
         rest->sent += (uint32_t)sent;
     }
     free(rest);
@@ -98,14 +84,14 @@ static int session_flush(struct session *session, struct rdy_task *task)
 static int session_answer(struct session *session, struct rdy_task *task, const unsigned char *data,
                           size_t data_len)
 {
-    struct echo_worker *worker = worker_of(task);
+    struct echo_worker *worker = echo_worker_of(task);
     ssize_t sent = session_write(session, task, data, data_len);
 
     if (sent == RDY_PENDING)
         return session_keep(session, worker, data, data_len);
     if (sent < 0) {
         worker->counters.bytes_dropped += data_len;
-        return session_failed(worker, (int)sent);
+        return echo_session_failed(worker, (int)sent);
     }
     if ((size_t)sent < data_len)
         return session_keep(session, worker, data + sent, data_len - (size_t)sent);
@@ -115,14 +101,14 @@ static int session_answer(struct session *session, struct rdy_task *task, const 
 /* One read and its answer. 0 to go on, PEER_ENDED, RDY_PENDING, or -errno. */
 static int session_turn(struct session *session, struct rdy_task *task)
 {
-    struct echo_worker *worker = worker_of(task);
+    struct echo_worker *worker = echo_worker_of(task);
     ssize_t got = rdy_stream_poll_read(&session->stream, task, worker->buffer, ECHO_BUFFER_SIZE);
 
     if (got == RDY_PENDING)
         return RDY_PENDING;
     worker->counters.io_calls++;
     if (got < 0)
-        return session_failed(worker, (int)got);
+        return echo_session_failed(worker, (int)got);
     if (got == 0)
         return PEER_ENDED;
     worker->counters.requests++;
@@ -140,7 +126,7 @@ static int session_poll(struct rdy_task *task, void *self)
     } while (rc == 0);
     if (rc != PEER_ENDED) /* nothing is owed at the peer's end: it was read after all was sent */
         return rc;
-    worker_of(task)->counters.io_calls++;
+    echo_worker_of(task)->counters.io_calls++;
     (void)rdy_stream_shutdown(&session->stream, SHUT_WR);
     return 0;
 }

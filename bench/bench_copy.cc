@@ -11,7 +11,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <memory>
 
 #include <arpa/inet.h>
@@ -27,15 +26,6 @@ namespace
 
 constexpr size_t kBufferLen = 65536;
 constexpr int kTurnsMax = 10000;
-
-// Nanoseconds that this thread has run.
-uint64_t cpu_ns()
-{
-    timespec now = {};
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
 
 // A TCP connection over loopback; both ends nonblocking, without Nagle's delay.
 class Connection
@@ -268,10 +258,10 @@ void copy(benchmark::State &state)
         side = std::make_unique<Engine>(client, server, state.range(0), state.range(2) != 0);
     for (auto _ : state) {
         const bool is_sent = send(client.outside(), chunk, len, 0) == static_cast<ssize_t>(len);
-        const uint64_t start_ns = cpu_ns();
+        const uint64_t start_ns = rdy_bench::cpu_ns();
         const char *why = is_sent ? side->carry(total += len) : "a chunk did not fit";
 
-        state.SetIterationTime(static_cast<double>(cpu_ns() - start_ns) / 1e9);
+        state.SetIterationTime(static_cast<double>(rdy_bench::cpu_ns() - start_ns) / 1e9);
         if (!why && !take_all(server.outside(), len))
             why = "the server's end failed";
         if (why) {

@@ -8,7 +8,6 @@
  */
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,15 +22,6 @@ namespace
 {
 
 constexpr size_t kLen = 64;
-
-// Nanoseconds that this thread has run.
-uint64_t cpu_ns()
-{
-    timespec now = {};
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
 
 class EchoServer
 {
@@ -74,10 +64,10 @@ class EchoServer
             if (send(client_, bytes, kLen, 0) != static_cast<ssize_t>(kLen))
                 return -1;
         left_ = count;
-        began = cpu_ns();
+        began = rdy_bench::cpu_ns();
         if (rdy_runtime_run(runtime_) != 0 || is_broken_)
             return -1;
-        took = cpu_ns() - began;
+        took = rdy_bench::cpu_ns() - began;
         for (int64_t i = 0; i < count; i++)
             if (recv(client_, bytes, kLen, MSG_DONTWAIT) != static_cast<ssize_t>(kLen))
                 return -1;

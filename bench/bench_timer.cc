@@ -9,7 +9,6 @@
  * a processor the longest turn had.
  */
 #include <algorithm>
-#include <ctime>
 #include <vector>
 
 #include "bench/support.h"
@@ -21,15 +20,6 @@ constexpr uint64_t kTimeoutNs = 60000000000u;
 constexpr uint64_t kTurnNs = 1000000;
 constexpr int kTurnsEach = 1000;
 constexpr int kWarmSeconds = 70;
-
-// What this thread has had of a processor: others on a busy machine do not count.
-uint64_t processor_ns()
-{
-    timespec spent;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-    return static_cast<uint64_t>(spent.tv_sec) * 1000000000u + static_cast<uint64_t>(spent.tv_nsec);
-}
 
 class Proxy
 {
@@ -110,7 +100,7 @@ class Proxy
         Life *life = static_cast<Life *>(self);
         Proxy *proxy = life->proxy;
 
-        const uint64_t polled_ns = processor_ns();
+        const uint64_t polled_ns = rdy_bench::cpu_ns();
 
         if (life->turns > 0)
             proxy->worst_ns_ = std::max(proxy->worst_ns_, polled_ns - life->polled_ns);
@@ -172,13 +162,13 @@ void timer_second(benchmark::State &state)
     const uint64_t fired_before = proxy.is_open() ? proxy.stats().timers_fired : 0;
 
     for (auto _ : state) {
-        const uint64_t start_ns = processor_ns();
+        const uint64_t start_ns = rdy_bench::cpu_ns();
 
         if (!proxy.is_open() || !proxy.live(rearms)) {
             state.SkipWithError("the runtime did not open, or lost a timer");
             return;
         }
-        spent_ns += processor_ns() - start_ns;
+        spent_ns += rdy_bench::cpu_ns() - start_ns;
     }
     state.counters["percent"] =
         static_cast<double>(spent_ns) / 1e9 / static_cast<double>(state.iterations()) * 100;

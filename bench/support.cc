@@ -35,12 +35,22 @@ void each(benchmark::State &state, double count)
         count, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
+static uint64_t clock_ns(clockid_t clock)
+{
+    timespec now = {};
+
+    clock_gettime(clock, &now);
+    return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
 uint64_t now_ns()
 {
-    timespec now;
+    return clock_ns(CLOCK_MONOTONIC);
+}
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+uint64_t cpu_ns()
+{
+    return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 Driver::Driver(int64_t backend)

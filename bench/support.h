@@ -45,6 +45,9 @@ void each(benchmark::State &state, double count);
 // Nanoseconds of CLOCK_MONOTONIC.
 uint64_t now_ns();
 
+// Nanoseconds that this thread has had of a processor: others on a busy machine do not count.
+uint64_t cpu_ns();
+
 // The backend argument of a row: RDY_BACKEND_*, or kRaw for the bare system calls.
 constexpr int64_t kRaw = 0;
 constexpr int64_t kUring = RDY_BACKEND_URING;

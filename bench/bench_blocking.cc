@@ -221,30 +221,18 @@ int client_poll(rdy_task *task, void *self)
     return 0;
 }
 
-bool clients_run(rdy_runtime *runtime, Client *client)
+bool clients_run(const rdy_bench::Runtime &runtime, Client *client)
 {
-    rdy_task_spec spec = {};
-    void *self = nullptr;
-
-    spec.poll = client_poll;
-    spec.self_size = sizeof(Client *);
-    if (rdy_spawn(runtime, &spec, &self, nullptr) < 0)
-        return false;
-    *static_cast<Client **>(self) = client;
-    return rdy_runtime_run(runtime) == 0 && !client->has_failed;
+    return runtime.spawn(client_poll, client) && runtime.run() && !client->has_failed;
 }
 
 void blocking_task_job(benchmark::State &state)
 {
     const rdy_bench::Pinned pinned(0);
     const Pool pool;
-    rdy_runtime_opts opts = {};
-    rdy_runtime *runtime = nullptr;
+    const rdy_bench::Runtime runtime(state.range(0));
 
-    opts.size = sizeof(opts);
-    opts.driver.size = sizeof(opts.driver);
-    opts.driver.backend = static_cast<rdy_backend_kind>(state.range(0));
-    if (!pool.is_open() || rdy_runtime_open(&runtime, &opts) < 0) {
+    if (!pool.is_open() || !runtime.is_open()) {
         state.SkipWithError("no pool or no runtime");
         return;
     }
@@ -257,8 +245,7 @@ void blocking_task_job(benchmark::State &state)
         }
     }
     rdy_bench::each(state, kBatch);
-    state.SetLabel(rdy_driver_backend_name(rdy_runtime_driver(runtime)));
-    rdy_runtime_close(runtime);
+    state.SetLabel(rdy_driver_backend_name(rdy_runtime_driver(runtime.get())));
 }
 BENCHMARK(blocking_task_job)
     ->ArgName("backend")

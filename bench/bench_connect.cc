@@ -180,54 +180,45 @@ class Raw : public Side
 class Engine : public Side
 {
   public:
-    Engine(int64_t backend, int64_t ring) : ring_(ring)
+    Engine(int64_t backend, int64_t ring) : ring_(ring), runtime_(backend)
     {
-        rdy_runtime_opts opts = {};
         rdy_listen_opts listen = {};
         sockaddr_in addr = loopback();
 
         listen.size = sizeof(listen);
         listen.is_completing = ring != kNothing;
-
-        opts.size = sizeof(opts);
-        opts.driver.size = sizeof(opts.driver);
-        opts.driver.backend = static_cast<rdy_backend_kind>(backend);
         listener_.fd = -1;
-        is_open_ = rdy_runtime_open(&runtime_, &opts) == 0 &&
-                   rdy_listener_open(&listener_, runtime_, reinterpret_cast<sockaddr *>(&addr),
-                                     sizeof(addr), &listen) == 0 &&
-                   rdy_listener_address(&listener_, &addr_, &addr_len_) == 0;
+        is_open_ =
+            runtime_.is_open() &&
+            rdy_listener_open(&listener_, runtime_.get(), reinterpret_cast<sockaddr *>(&addr),
+                              sizeof(addr), &listen) == 0 &&
+            rdy_listener_address(&listener_, &addr_, &addr_len_) == 0;
     }
     ~Engine() override
     {
         rdy_listener_close(&listener_);
-        rdy_runtime_close(runtime_);
     }
     const char *churn(uint32_t count) override
     {
         rdy_task_spec client = {};
-        rdy_task_spec acceptor = {};
         void *self;
 
         if (!is_open_)
             return "the runtime or its listener did not open";
         to_accept_ = count;
         failures_ = 0;
-        acceptor.poll = accept_poll;
-        acceptor.self_size = sizeof(Engine *);
         client.poll = client_poll;
         client.drop = client_drop;
         client.self_size = sizeof(Client);
-        if (rdy_spawn(runtime_, &acceptor, &self, nullptr) != 0)
+        if (!runtime_.spawn(accept_poll, this))
             return "a task could not be spawned";
-        *static_cast<Engine **>(self) = this;
         for (uint32_t i = 0; i < count; i++) {
-            if (rdy_spawn(runtime_, &client, &self, nullptr) != 0)
+            if (rdy_spawn(runtime_.get(), &client, &self, nullptr) != 0)
                 return "a task could not be spawned";
             static_cast<Client *>(self)->engine = this;
             static_cast<Client *>(self)->stream.fd = -1;
         }
-        if (rdy_runtime_run(runtime_) != 0 || failures_ > 0)
+        if (!runtime_.run() || failures_ > 0)
             return "a connection failed";
         return nullptr;
     }
@@ -235,12 +226,12 @@ class Engine : public Side
     {
         rdy_driver_stats stats;
 
-        rdy_driver_read_stats(rdy_runtime_driver(runtime_), &stats);
+        rdy_driver_read_stats(rdy_runtime_driver(runtime_.get()), &stats);
         return static_cast<double>(stats.system_calls);
     }
     const char *label() const override
     {
-        return is_open_ ? rdy_driver_backend_name(rdy_runtime_driver(runtime_)) : "";
+        return is_open_ ? rdy_driver_backend_name(rdy_runtime_driver(runtime_.get())) : "";
     }
 
   private:
@@ -281,8 +272,8 @@ class Engine : public Side
         opts.is_completing = engine->ring_ == kConnects;
         if (!client->is_begun) {
             const int rc = rdy_stream_start_connect_with(
-                &client->stream, engine->runtime_, reinterpret_cast<sockaddr *>(&engine->addr_),
-                engine->addr_len_, &opts);
+                &client->stream, engine->runtime_.get(),
+                reinterpret_cast<sockaddr *>(&engine->addr_), engine->addr_len_, &opts);
 
             if (rc < 0)
                 return rc;
@@ -328,7 +319,7 @@ class Engine : public Side
     }
 
     const int64_t ring_;
-    rdy_runtime *runtime_ = nullptr;
+    rdy_bench::Runtime runtime_;
     rdy_listener listener_ = {};
     sockaddr_storage addr_ = {};
     socklen_t addr_len_ = 0;

@@ -10,7 +10,6 @@
 #include "bench/support.h"
 
 #include <cerrno>
-#include <cstring>
 #include <memory>
 
 #include <arpa/inet.h>
@@ -156,46 +155,35 @@ class Raw : public Side
 class Engine : public Side
 {
   public:
-    Engine(Connection &from, Connection &to, int64_t backend, bool is_splice)
+    Engine(Connection &from, Connection &to, int64_t backend, bool is_splice) : runtime_(backend)
     {
-        rdy_runtime_opts opts = {};
         rdy_copy_opts copy_opts = {};
-        rdy_task_spec spec = {};
-        void *self = nullptr;
 
-        opts.size = sizeof(opts);
-        opts.driver.size = sizeof(opts.driver);
-        opts.driver.backend = static_cast<enum rdy_backend_kind>(backend);
         copy_opts.size = sizeof(copy_opts);
         copy_opts.is_splice = is_splice;
         a_.fd = -1;
         b_.fd = -1;
-        if (rdy_runtime_open(&runtime_, &opts) != 0 ||
-            rdy_stream_from_fd(&a_, runtime_, from.take_inside()) != 0 ||
-            rdy_stream_from_fd(&b_, runtime_, to.take_inside()) != 0 ||
+        if (!runtime_.is_open() ||
+            rdy_stream_from_fd(&a_, runtime_.get(), from.take_inside()) != 0 ||
+            rdy_stream_from_fd(&b_, runtime_.get(), to.take_inside()) != 0 ||
             rdy_copy_both_open(&both_, &a_, &b_, &copy_opts) != 0)
             return;
-        spec.poll = poll;
-        spec.self_size = sizeof(Engine *);
-        is_open_ = rdy_spawn(runtime_, &spec, &self, &task_) == 0;
-        if (is_open_)
-            memcpy(self, &static_cast<const void *const &>(this), sizeof(this));
+        is_open_ = runtime_.spawn(poll, this, &task_);
     }
     ~Engine() override
     {
         if (is_open_)
-            rdy_task_abort(runtime_, task_);
+            rdy_task_abort(runtime_.get(), task_);
         rdy_copy_both_close(&both_);
         rdy_stream_close(&a_);
         rdy_stream_close(&b_);
-        rdy_runtime_close(runtime_);
     }
     const char *carry(uint64_t total) override
     {
         total_ = total;
         if (!is_open_)
             return "the engine could not be opened";
-        if (rdy_runtime_run(runtime_) != 0 || rdy_copy_bytes(&both_.a_to_b) < total)
+        if (!runtime_.run() || rdy_copy_bytes(&both_.a_to_b) < total)
             return "the bytes did not come";
         return nullptr;
     }
@@ -203,17 +191,14 @@ class Engine : public Side
   private:
     static int poll(rdy_task *task, void *self)
     {
-        Engine *engine;
-        int rc;
-
-        memcpy(&engine, self, sizeof(engine));
-        rc = rdy_copy_both_poll(&engine->both_, task);
+        Engine *const engine = *static_cast<Engine **>(self);
+        const int rc = rdy_copy_both_poll(&engine->both_, task);
         if (rc != RDY_PENDING || rdy_copy_bytes(&engine->both_.a_to_b) >= engine->total_)
-            rdy_runtime_stop(engine->runtime_);
+            rdy_runtime_stop(engine->runtime_.get());
         return rc;
     }
 
-    rdy_runtime *runtime_ = nullptr;
+    rdy_bench::Runtime runtime_;
     rdy_stream a_ = {};
     rdy_stream b_ = {};
     rdy_copy_both both_ = {};

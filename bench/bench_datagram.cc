@@ -22,26 +22,16 @@ constexpr size_t kLen = 64;
 class Ends
 {
   public:
-    explicit Ends(int64_t backend)
+    explicit Ends(int64_t backend) : runtime_(opts(backend))
     {
-        rdy_runtime_opts opts = {};
-
-        opts.size = sizeof(opts);
-        opts.driver.size = sizeof(opts.driver);
-        opts.driver.backend = static_cast<rdy_backend_kind>(backend);
-        // A poll may do as much as an iteration wants.
-        opts.task_budget = 1u << 20;
         one_.fd = -1;
         other_.fd = -1;
-        if (rdy_runtime_open(&runtime_, &opts) != 0)
-            runtime_ = nullptr;
-        is_open_ = runtime_ && open();
+        is_open_ = runtime_.is_open() && open();
     }
     ~Ends()
     {
         rdy_datagram_close(&one_);
         rdy_datagram_close(&other_);
-        rdy_runtime_close(runtime_);
     }
     Ends(const Ends &) = delete;
     Ends &operator=(const Ends &) = delete;
@@ -54,20 +44,20 @@ class Ends
     // Sends and receives `rounds` batches within one task; false if one of them did not go through.
     bool run(bool is_many, int64_t rounds)
     {
-        rdy_task_spec spec = {};
-        void *self = nullptr;
-
-        spec.poll = is_many ? poll_many : poll_single;
-        spec.self_size = sizeof(Ends *);
         rounds_ = rounds;
         is_ok_ = true;
-        if (rdy_spawn(runtime_, &spec, &self, nullptr) != 0)
-            return false;
-        *static_cast<Ends **>(self) = this;
-        return rdy_runtime_run(runtime_) == 0 && is_ok_;
+        return runtime_.spawn(is_many ? poll_many : poll_single, this) && runtime_.run() && is_ok_;
     }
 
   private:
+    // A poll may do as much as an iteration wants.
+    static rdy_runtime_opts opts(int64_t backend)
+    {
+        rdy_runtime_opts opts = rdy_bench::runtime_opts(backend);
+
+        opts.task_budget = 1u << 20;
+        return opts;
+    }
     bool open()
     {
         sockaddr_in addr = {};
@@ -76,8 +66,8 @@ class Ends
 
         addr.sin_family = AF_INET;
         addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        if (rdy_datagram_open(&one_, runtime_, AF_INET, nullptr) != 0 ||
-            rdy_datagram_open(&other_, runtime_, AF_INET, nullptr) != 0 ||
+        if (rdy_datagram_open(&one_, runtime_.get(), AF_INET, nullptr) != 0 ||
+            rdy_datagram_open(&other_, runtime_.get(), AF_INET, nullptr) != 0 ||
             rdy_datagram_bind(&other_, reinterpret_cast<sockaddr *>(&addr), sizeof(addr)) != 0 ||
             rdy_datagram_local_address(&other_, &bound, &bound_len) != 0)
             return false;
@@ -139,7 +129,7 @@ class Ends
         return poll(task, *static_cast<Ends **>(self), &Ends::single);
     }
 
-    rdy_runtime *runtime_ = nullptr;
+    rdy_bench::Runtime runtime_;
     rdy_datagram one_ = {};
     rdy_datagram other_ = {};
     std::array<rdy_datagram_message, kBatch> out_;

@@ -7,7 +7,6 @@
  * delivers within the sender's call, so nothing is waited for.
  */
 #include <cerrno>
-#include <cstring>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -26,22 +25,15 @@ constexpr size_t kLen = 64;
 class EchoServer
 {
   public:
-    EchoServer(int64_t backend, bool is_completing) : is_completing_(is_completing)
+    EchoServer(int64_t backend, bool is_completing)
+        : runtime_(backend), is_completing_(is_completing)
     {
-        rdy_runtime_opts opts = {};
-
-        opts.size = sizeof(opts);
-        opts.driver.size = sizeof(opts.driver);
-        opts.driver.backend = static_cast<rdy_backend_kind>(backend);
         socket_.fd = -1;
-        if (rdy_runtime_open(&runtime_, &opts) != 0)
-            runtime_ = nullptr;
-        is_open_ = runtime_ && open();
+        is_open_ = runtime_.is_open() && open();
     }
     ~EchoServer()
     {
         rdy_datagram_close(&socket_);
-        rdy_runtime_close(runtime_);
         if (client_ >= 0)
             close(client_);
     }
@@ -65,7 +57,7 @@ class EchoServer
                 return -1;
         left_ = count;
         began = rdy_bench::cpu_ns();
-        if (rdy_runtime_run(runtime_) != 0 || is_broken_)
+        if (!runtime_.run() || is_broken_)
             return -1;
         took = rdy_bench::cpu_ns() - began;
         for (int64_t i = 0; i < count; i++)
@@ -80,23 +72,16 @@ class EchoServer
         sockaddr_in addr = {};
         sockaddr_storage bound = {};
         socklen_t bound_len = sizeof(bound);
-        rdy_task_spec spec = {};
-        void *self = nullptr;
 
         addr.sin_family = AF_INET;
         addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         client_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (rdy_datagram_open(&socket_, runtime_, AF_INET, nullptr) != 0 ||
-            rdy_datagram_bind(&socket_, reinterpret_cast<sockaddr *>(&addr), sizeof(addr)) != 0 ||
-            rdy_datagram_local_address(&socket_, &bound, &bound_len) != 0 ||
-            connect(client_, reinterpret_cast<sockaddr *>(&bound), bound_len) != 0)
-            return false;
-        spec.poll = poll;
-        spec.self_size = sizeof(EchoServer *);
-        if (rdy_spawn(runtime_, &spec, &self, nullptr) != 0)
-            return false;
-        *static_cast<EchoServer **>(self) = this;
-        return true;
+        return rdy_datagram_open(&socket_, runtime_.get(), AF_INET, nullptr) == 0 &&
+               rdy_datagram_bind(&socket_, reinterpret_cast<sockaddr *>(&addr), sizeof(addr)) ==
+                   0 &&
+               rdy_datagram_local_address(&socket_, &bound, &bound_len) == 0 &&
+               connect(client_, reinterpret_cast<sockaddr *>(&bound), bound_len) == 0 &&
+               runtime_.spawn(poll, this);
     }
 
     // A datagram comes and is answered: 1, RDY_PENDING, or what went wrong.
@@ -147,12 +132,12 @@ class EchoServer
         if (rc == RDY_PENDING)
             return RDY_PENDING;
         server->is_broken_ = rc < 0;
-        rdy_runtime_stop(server->runtime_);
+        rdy_runtime_stop(server->runtime_.get());
         rdy_task_defer(task);
         return RDY_PENDING;
     }
 
-    rdy_runtime *runtime_ = nullptr;
+    rdy_bench::Runtime runtime_;
     rdy_datagram socket_ = {};
     rdy_datagram_info info_ = {};
     char bytes_[kLen] = {};

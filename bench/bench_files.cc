@@ -18,36 +18,6 @@ namespace
 
 constexpr uint64_t kRounds = 1000;
 
-// A runtime on a forced backend, closed at the end.
-class Runtime
-{
-  public:
-    explicit Runtime(int64_t backend)
-    {
-        struct rdy_runtime_opts opts = {};
-
-        opts.size = sizeof(opts);
-        opts.driver.size = sizeof(opts.driver);
-        opts.driver.backend = static_cast<enum rdy_backend_kind>(backend);
-        if (rdy_runtime_open(&runtime_, &opts) != 0)
-            runtime_ = nullptr;
-    }
-    ~Runtime()
-    {
-        rdy_runtime_close(runtime_);
-    }
-    Runtime(const Runtime &) = delete;
-    Runtime &operator=(const Runtime &) = delete;
-
-    rdy_runtime *get() const
-    {
-        return runtime_;
-    }
-
-  private:
-    rdy_runtime *runtime_ = nullptr;
-};
-
 // One side of the comparison: does kRounds rounds. Nullptr, or what went wrong.
 class Side
 {
@@ -170,7 +140,7 @@ class Pipes : public Side
   public:
     explicit Pipes(int64_t backend) : runtime_(backend)
     {
-        is_open_ = runtime_.get() &&
+        is_open_ = runtime_.is_open() &&
                    rdy_pipe_open(&there_out_, &there_in_, runtime_.get(), nullptr) == 0 &&
                    rdy_pipe_open(&back_out_, &back_in_, runtime_.get(), nullptr) == 0;
     }
@@ -183,27 +153,16 @@ class Pipes : public Side
     }
     const char *run() override
     {
-        if (!is_open_ || !spawn({&back_in_, &there_out_, kRounds, true, true}) ||
-            !spawn({&there_in_, &back_out_, kRounds, false, false}))
+        const Player there = {&back_in_, &there_out_, kRounds, true, true};
+        const Player back = {&there_in_, &back_out_, kRounds, false, false};
+
+        if (!is_open_ || !runtime_.spawn(play, there) || !runtime_.spawn(play, back))
             return "the pipes could not be opened";
-        return rdy_runtime_run(runtime_.get()) == 0 ? nullptr : "the runtime failed";
+        return runtime_.run() ? nullptr : "the runtime failed";
     }
 
   private:
-    bool spawn(const Player &player)
-    {
-        struct rdy_task_spec spec = {};
-        void *self = nullptr;
-
-        spec.poll = play;
-        spec.self_size = sizeof(Player);
-        if (rdy_spawn(runtime_.get(), &spec, &self, nullptr) != 0)
-            return false;
-        *static_cast<Player *>(self) = player;
-        return true;
-    }
-
-    Runtime runtime_;
+    rdy_bench::Runtime runtime_;
     struct rdy_pipe_sender there_out_ = {{}, -1, 0};
     struct rdy_pipe_receiver there_in_ = {{}, -1, 0};
     struct rdy_pipe_sender back_out_ = {{}, -1, 0};
@@ -269,7 +228,7 @@ class Event : public Side
   public:
     explicit Event(int64_t backend) : runtime_(backend)
     {
-        is_open_ = runtime_.get() && rdy_eventfd_open(&event_, runtime_.get(), nullptr) == 0;
+        is_open_ = runtime_.is_open() && rdy_eventfd_open(&event_, runtime_.get(), nullptr) == 0;
     }
     ~Event() override
     {
@@ -277,19 +236,15 @@ class Event : public Side
     }
     const char *run() override
     {
-        struct rdy_task_spec spec = {};
-        void *self = nullptr;
+        const Notified notified = {&event_, kRounds, false};
 
-        spec.poll = notify;
-        spec.self_size = sizeof(Notified);
-        if (!is_open_ || rdy_spawn(runtime_.get(), &spec, &self, nullptr) != 0)
+        if (!is_open_ || !runtime_.spawn(notify, notified))
             return "the eventfd could not be opened";
-        *static_cast<Notified *>(self) = {&event_, kRounds, false};
-        return rdy_runtime_run(runtime_.get()) == 0 ? nullptr : "the runtime failed";
+        return runtime_.run() ? nullptr : "the runtime failed";
     }
 
   private:
-    Runtime runtime_;
+    rdy_bench::Runtime runtime_;
     struct rdy_eventfd event_ = {{}, -1, false};
     bool is_open_ = false;
 };

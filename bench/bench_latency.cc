@@ -234,18 +234,12 @@ int reader_poll(rdy_task *task, void *self)
 }
 
 // The runs of one row; nullptr, or what broke.
-const char *read_batches(benchmark::State &state, rdy_runtime *runtime, Reader *reader)
+const char *read_batches(benchmark::State &state, const rdy_bench::Runtime &runtime, Reader *reader)
 {
-    rdy_task_spec spec = {};
-    void *self = nullptr;
-
-    spec.poll = reader_poll;
-    spec.self_size = sizeof(reader);
-    if (rdy_spawn(runtime, &spec, &self, nullptr) < 0)
+    if (!runtime.spawn(reader_poll, reader))
         return "no task";
-    memcpy(self, &reader, sizeof(reader));
     for (auto _ : state) {
-        if (rdy_runtime_run(runtime) < 0 || !reader->batch->is_full())
+        if (!runtime.run() || !reader->batch->is_full())
             return "the run ended early";
         state.SetIterationTime(reader->batch->median_s());
     }
@@ -256,23 +250,20 @@ void wake_to_read(benchmark::State &state)
 {
     const rdy_bench::Pinned pinned(0);
     Wire wire;
-    rdy_runtime_opts opts = {};
-    rdy_runtime *runtime = nullptr;
+    rdy_runtime_opts opts = rdy_bench::runtime_opts(state.range(0));
     Batch batch;
     Reader reader = {};
     const char *broken = nullptr;
 
-    opts.size = sizeof(opts);
-    opts.driver.size = sizeof(opts.driver);
-    opts.driver.backend = static_cast<rdy_backend_kind>(state.range(0));
     opts.driver.spin_ns = static_cast<uint32_t>(state.range(2)) * 1000u;
+    const rdy_bench::Runtime runtime(opts);
     reader.batch = &batch;
     reader.is_completing = state.range(1) != 0;
-    if (!wire.is_open() || rdy_runtime_open(&runtime, &opts) < 0) {
+    if (!wire.is_open() || !runtime.is_open()) {
         state.SkipWithError("no connection, or no runtime");
         return;
     }
-    if (rdy_stream_from_fd(&reader.stream, runtime, wire.inside()) < 0) {
+    if (rdy_stream_from_fd(&reader.stream, runtime.get(), wire.inside()) < 0) {
         broken = "no stream";
     } else {
         wire.take_inside();
@@ -284,7 +275,6 @@ void wake_to_read(benchmark::State &state)
         state.SkipWithError(broken);
     else
         rdy_bench::each(state, 1);
-    rdy_runtime_close(runtime);
 }
 
 void rows(benchmark::internal::Benchmark *bench)

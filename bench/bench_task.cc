@@ -19,10 +19,23 @@ constexpr uint32_t kCrowd = 65536; // of so many they do not
 constexpr uint32_t kRounds = 64;   // of a batch in one run
 constexpr uint32_t kNoTurns = 1u << 16; // task polls between two turns: the most there may be
 
-class Runtime
+class Runtime : public rdy_bench::Runtime
 {
   public:
     explicit Runtime(uint32_t event_interval = kNoTurns, bool is_timed = false)
+        : rdy_bench::Runtime(opts(event_interval, is_timed))
+    {
+    }
+    // The task's own struct, or nullptr.
+    void *spawn(rdy_poll_fn *poll, size_t self_size) const
+    {
+        void *self = nullptr;
+
+        return spawn_sized(poll, self_size, &self, nullptr) ? self : nullptr;
+    }
+
+  private:
+    static rdy_runtime_opts opts(uint32_t event_interval, bool is_timed)
     {
         rdy_runtime_opts opts = {};
 
@@ -30,38 +43,8 @@ class Runtime
         opts.event_interval = event_interval;
         opts.task_budget = 1u << 20;
         opts.is_timed = is_timed;
-        if (rdy_runtime_open(&runtime_, &opts) != 0)
-            runtime_ = nullptr;
+        return opts;
     }
-    ~Runtime()
-    {
-        rdy_runtime_close(runtime_);
-    }
-    Runtime(const Runtime &) = delete;
-    Runtime &operator=(const Runtime &) = delete;
-
-    rdy_runtime *get() const
-    {
-        return runtime_;
-    }
-    bool run() const
-    {
-        return runtime_ != nullptr && rdy_runtime_run(runtime_) == 0;
-    }
-    // The task's own struct, or nullptr.
-    void *spawn(rdy_poll_fn *poll, size_t self_size) const
-    {
-        rdy_task_spec spec = {};
-        void *self = nullptr;
-
-        spec.poll = poll;
-        spec.self_size = self_size;
-        return runtime_ != nullptr && rdy_spawn(runtime_, &spec, &self, nullptr) == 0 ? self
-                                                                                      : nullptr;
-    }
-
-  private:
-    rdy_runtime *runtime_ = nullptr;
 };
 
 uint64_t polls;

@@ -80,6 +80,41 @@ struct rdy_driver_stats Driver::stats() const
     return stats;
 }
 
+rdy_runtime_opts runtime_opts(int64_t backend)
+{
+    rdy_runtime_opts opts = {};
+
+    opts.size = sizeof(opts);
+    opts.driver.size = sizeof(opts.driver);
+    opts.driver.backend = static_cast<rdy_backend_kind>(backend);
+    return opts;
+}
+
+Runtime::Runtime(const rdy_runtime_opts &opts)
+{
+    if (rdy_runtime_open(&runtime_, &opts) != 0)
+        runtime_ = nullptr;
+}
+
+Runtime::~Runtime()
+{
+    rdy_runtime_close(runtime_);
+}
+
+bool Runtime::run() const
+{
+    return runtime_ != nullptr && rdy_runtime_run(runtime_) == 0;
+}
+
+bool Runtime::spawn_sized(rdy_poll_fn *poll, size_t self_size, void **self, rdy_task_id *id) const
+{
+    rdy_task_spec spec = {};
+
+    spec.poll = poll;
+    spec.self_size = self_size;
+    return runtime_ != nullptr && rdy_spawn(runtime_, &spec, self, id) == 0;
+}
+
 EventFds::EventFds(size_t count)
 {
     rlimit limit;

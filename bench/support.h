@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the bench files share: goals, which are printed as ratios after the rows; a driver and
- * eventfds that clean up after themselves; a pinned thread.
+ * What the bench files share: goals, which are printed as ratios after the rows; a driver, a
+ * runtime and eventfds that clean up after themselves; a pinned thread.
  *
  * A bench reports what one operation took through each(): the goals compare that figure, so a row
  * may do as many operations in an iteration as it likes.
@@ -9,6 +9,7 @@
 #ifndef RDY_BENCH_SUPPORT_H
 #define RDY_BENCH_SUPPORT_H
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -79,6 +80,50 @@ class Driver
   private:
     rdy_driver *driver_ = nullptr;
     std::string why_;
+};
+
+// The options of a runtime on a forced backend.
+rdy_runtime_opts runtime_opts(int64_t backend);
+
+// A runtime, closed at the end. The thread that makes it is its thread.
+class Runtime
+{
+  public:
+    explicit Runtime(const rdy_runtime_opts &opts);
+    explicit Runtime(int64_t backend) : Runtime(runtime_opts(backend))
+    {
+    }
+    ~Runtime();
+    Runtime(const Runtime &) = delete;
+    Runtime &operator=(const Runtime &) = delete;
+
+    bool is_open() const
+    {
+        return runtime_ != nullptr;
+    }
+    rdy_runtime *get() const
+    {
+        return runtime_;
+    }
+    // Runs the tasks that there are; false if it is not open, or failed.
+    bool run() const;
+    // A task whose own struct is a copy of `self`, often a pointer; false if there is none.
+    template <typename Self>
+    bool spawn(rdy_poll_fn *poll, const Self &self, rdy_task_id *id = nullptr) const
+    {
+        void *made = nullptr;
+
+        if (!spawn_sized(poll, sizeof(self), &made, id))
+            return false;
+        std::memcpy(made, &self, sizeof(self));
+        return true;
+    }
+
+  protected:
+    bool spawn_sized(rdy_poll_fn *poll, size_t self_size, void **self, rdy_task_id *id) const;
+
+  private:
+    rdy_runtime *runtime_ = nullptr;
 };
 
 // Nonblocking eventfds, closed at the end.

@@ -12,10 +12,7 @@
 #include <cerrno>
 #include <memory>
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,67 +22,6 @@ namespace
 
 constexpr size_t kBufferLen = 65536;
 constexpr int kTurnsMax = 10000;
-
-// A TCP connection over loopback; both ends nonblocking, without Nagle's delay.
-class Connection
-{
-  public:
-    Connection()
-    {
-        sockaddr_in address = {};
-        socklen_t len = sizeof(address);
-        const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        bind(listener, reinterpret_cast<sockaddr *>(&address), sizeof(address));
-        listen(listener, 1);
-        getsockname(listener, reinterpret_cast<sockaddr *>(&address), &len);
-        outside_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        connect(outside_, reinterpret_cast<sockaddr *>(&address), len);
-        inside_ = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        close(listener);
-        for (int fd : {outside_, inside_}) {
-            const int one = 1;
-
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        }
-        fcntl(outside_, F_SETFL, O_NONBLOCK);
-    }
-    ~Connection()
-    {
-        close(outside_);
-        if (inside_ >= 0)
-            close(inside_);
-    }
-    Connection(const Connection &) = delete;
-    Connection &operator=(const Connection &) = delete;
-
-    bool is_open() const
-    {
-        return outside_ >= 0 && inside_ >= 0;
-    }
-    int outside() const
-    {
-        return outside_;
-    }
-    int inside() const
-    {
-        return inside_;
-    }
-    // Whoever takes it closes it.
-    int take_inside()
-    {
-        const int fd = inside_;
-
-        inside_ = -1;
-        return fd;
-    }
-
-  private:
-    int outside_ = -1;
-    int inside_ = -1;
-};
 
 // One way of carrying. carry() returns when `total` bytes have been written, or what went wrong.
 class Side
@@ -98,7 +34,7 @@ class Side
 class Raw : public Side
 {
   public:
-    Raw(const Connection &from, const Connection &to)
+    Raw(const rdy_bench::Connection &from, const rdy_bench::Connection &to)
         : from_(from.inside()), to_(to.inside()), epoll_fd_(epoll_create1(EPOLL_CLOEXEC))
     {
         epoll_event event = {};
@@ -155,7 +91,8 @@ class Raw : public Side
 class Engine : public Side
 {
   public:
-    Engine(Connection &from, Connection &to, int64_t backend, bool is_splice) : runtime_(backend)
+    Engine(rdy_bench::Connection &from, rdy_bench::Connection &to, int64_t backend, bool is_splice)
+        : runtime_(backend)
     {
         rdy_copy_opts copy_opts = {};
 
@@ -228,8 +165,8 @@ void copy(benchmark::State &state)
     static const char chunk[1 << 20] = {};
     const rdy_bench::Pinned pinned(0);
     const size_t len = static_cast<size_t>(state.range(1));
-    Connection client;
-    Connection server;
+    rdy_bench::Connection client;
+    rdy_bench::Connection server;
     std::unique_ptr<Side> side;
     uint64_t total = 0;
 
@@ -237,6 +174,8 @@ void copy(benchmark::State &state)
         state.SkipWithError("too few descriptors");
         return;
     }
+    fcntl(client.outside(), F_SETFL, O_NONBLOCK);
+    fcntl(server.outside(), F_SETFL, O_NONBLOCK);
     if (state.range(0) == rdy_bench::kRaw)
         side = std::make_unique<Raw>(client, server);
     else

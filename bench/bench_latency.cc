@@ -14,9 +14,6 @@
 #include <cstring>
 #include <thread>
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,63 +26,6 @@ namespace
 constexpr size_t kBatch = 51;
 constexpr int kBatches = 20;
 constexpr uint64_t kPauseNs = 1000000;
-
-// A TCP connection over loopback; the outer end is written to by the other thread.
-class Wire
-{
-  public:
-    Wire()
-    {
-        sockaddr_in address = {};
-        socklen_t len = sizeof(address);
-        const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        const int one = 1;
-
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        bind(listener, reinterpret_cast<sockaddr *>(&address), sizeof(address));
-        listen(listener, 1);
-        getsockname(listener, reinterpret_cast<sockaddr *>(&address), &len);
-        outside_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (connect(outside_, reinterpret_cast<sockaddr *>(&address), len) == 0)
-            inside_ = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        close(listener);
-        setsockopt(outside_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    }
-    ~Wire()
-    {
-        close(outside_);
-        if (inside_ >= 0)
-            close(inside_);
-    }
-    Wire(const Wire &) = delete;
-    Wire &operator=(const Wire &) = delete;
-
-    bool is_open() const
-    {
-        return inside_ >= 0;
-    }
-    int outside() const
-    {
-        return outside_;
-    }
-    int inside() const
-    {
-        return inside_;
-    }
-    // Whoever takes it closes it.
-    int take_inside()
-    {
-        const int fd = inside_;
-
-        inside_ = -1;
-        return fd;
-    }
-
-  private:
-    int outside_ = -1;
-    int inside_ = -1;
-};
 
 // The messages of a batch: each is the time at which it was written.
 class Writer
@@ -158,7 +98,7 @@ bool is_whole(ssize_t count)
 void wake_to_read_raw(benchmark::State &state)
 {
     const rdy_bench::Pinned pinned(0);
-    const Wire wire;
+    const rdy_bench::Connection wire;
     const int epoll = epoll_create1(EPOLL_CLOEXEC);
     epoll_event watch = {};
     Batch batch;
@@ -249,7 +189,7 @@ const char *read_batches(benchmark::State &state, const rdy_bench::Runtime &runt
 void wake_to_read(benchmark::State &state)
 {
     const rdy_bench::Pinned pinned(0);
-    Wire wire;
+    rdy_bench::Connection wire;
     rdy_runtime_opts opts = rdy_bench::runtime_opts(state.range(0));
     Batch batch;
     Reader reader = {};

@@ -5,8 +5,12 @@
 #include <cstring>
 #include <ctime>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace rdy_bench
@@ -145,6 +149,40 @@ bool EventFds::raise(int fd)
     const uint64_t one = 1;
 
     return write(fd, &one, sizeof(one)) == static_cast<ssize_t>(sizeof(one));
+}
+
+Connection::Connection()
+{
+    sockaddr_in address = {};
+    sockaddr *const generic = reinterpret_cast<sockaddr *>(&address);
+    socklen_t len = sizeof(address);
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int one = 1;
+
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    outside_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, generic, len) == 0 && listen(listener, 1) == 0 &&
+        getsockname(listener, generic, &len) == 0 && connect(outside_, generic, len) == 0)
+        inside_ = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    close(listener);
+    for (int fd : {outside_, inside_})
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+Connection::~Connection()
+{
+    close(outside_);
+    if (inside_ >= 0)
+        close(inside_);
+}
+
+int Connection::take_inside()
+{
+    const int fd = inside_;
+
+    inside_ = -1;
+    return fd;
 }
 
 Pinned::Pinned(int cpu)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the bench files share: goals, which are printed as ratios after the rows; a driver, a
- * runtime and eventfds that clean up after themselves; a pinned thread.
+ * runtime, eventfds and a connection that clean up after themselves; a pinned thread.
  *
  * A bench reports what one operation took through each(): the goals compare that figure, so a row
  * may do as many operations in an iteration as it likes.
@@ -149,6 +149,36 @@ class EventFds
   private:
     std::vector<int> fds_;
     bool is_open_ = true;
+};
+
+// A TCP connection over loopback, without Nagle's delay. The outer end is the bench's own, for
+// plain calls; the inner one, nonblocking, is for what is measured.
+class Connection
+{
+  public:
+    Connection();
+    ~Connection();
+    Connection(const Connection &) = delete;
+    Connection &operator=(const Connection &) = delete;
+
+    bool is_open() const
+    {
+        return inside_ >= 0;
+    }
+    int outside() const
+    {
+        return outside_;
+    }
+    int inside() const
+    {
+        return inside_;
+    }
+    // Whoever takes it closes it.
+    int take_inside();
+
+  private:
+    int outside_ = -1;
+    int inside_ = -1;
 };
 
 // Keeps the calling thread on one processor while it lives; does nothing where there is only one.

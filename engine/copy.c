@@ -279,13 +279,19 @@ static bool may_read_and_write(struct rdy_task *task)
     return false;
 }
 
-static int copy_end(struct rdy_copy *copy)
+/* A stream in completion mode may have taken what the kernel has not, and a close would drop it. */
+static int copy_end(struct rdy_copy *copy, struct rdy_task *task)
 {
+    bool is_completing = copy->to->flags & RDY_SOCKET_COMPLETES;
     int rc = 0;
 
     if (copy->flags & COPY_SHUTS)
-        rc = rdy_stream_shutdown(copy->to, SHUT_WR);
-    copy->result = rc;
+        rc = is_completing ? rdy_stream_poll_shutdown(copy->to, task, SHUT_WR)
+                           : rdy_stream_shutdown(copy->to, SHUT_WR);
+    else if (is_completing)
+        rc = rdy_stream_poll_flush(copy->to, task);
+    if (rc != RDY_PENDING)
+        copy->result = rc;
     return rc;
 }
 
@@ -301,7 +307,7 @@ static ssize_t copy_step(struct rdy_copy *copy, struct rdy_task *task)
     if (copy->piped > 0)
         return step_unsplice(copy, task);
     if (copy->flags & COPY_IS_DRY)
-        return copy_end(copy);
+        return copy_end(copy, task);
     if (!may_read_and_write(task))
         return RDY_PENDING;
     count = copy_read(copy, task);
@@ -309,7 +315,7 @@ static ssize_t copy_step(struct rdy_copy *copy, struct rdy_task *task)
         return count;
     if (count == 0) {
         copy->flags |= COPY_IS_DRY;
-        return copy_end(copy);
+        return copy_end(copy, task);
     }
     return copy->piped > 0 ? step_unsplice(copy, task) : step_write(copy, task, (size_t)count);
 }

@@ -42,7 +42,9 @@ RDY_API RDY_NODISCARD int rdy_stream_split(struct rdy_stream *stream,
 RDY_API void rdy_read_half_close(struct rdy_read_half *read_half);
 
 /* Shuts the writing down, so that the peer sees the end of the stream, and lets go of the half.
- * After a reset it is as good. {0} afterwards, and closing that does nothing. */
+ * After a reset it is as good. In completion mode it waits for nothing: once both halves are closed
+ * what the kernel has not taken is dropped, so flush first. {0} afterwards, and closing that does
+ * nothing. */
 RDY_API void rdy_write_half_close(struct rdy_write_half *write_half);
 
 /* Lets go of the half without telling the peer, whose stream goes on until the read half is closed.

@@ -340,6 +340,75 @@ static void child_of_a_fork_lets_go_of_its_copies_only(void **state)
     assert_memory_equal(rig->bytes, bytes, sizeof(bytes));
 }
 
+struct joined {
+    struct rdy_copy_both copy;
+    struct rdy_stream from;
+    struct rig *rig;
+    int from_peer;
+    int result;
+};
+
+/* A proxy's session: it closes both as soon as they are said to be done. */
+static int poll_joins(struct rdy_task *task, void *self)
+{
+    struct joined *joined = ((struct test_task *)self)->test;
+
+    joined->result = rdy_copy_both_poll(&joined->copy, task);
+    if (joined->result == RDY_PENDING)
+        return RDY_PENDING;
+    rdy_copy_both_close(&joined->copy);
+    rdy_stream_close(&joined->from);
+    rdy_stream_close(&joined->rig->stream);
+    return 0;
+}
+
+static void joined_open(struct joined *joined, struct rig *rig)
+{
+    int bytes = 4096;
+
+    rig_connect(rig);
+    joined->rig = rig;
+    joined->from = rig->stream;
+    joined->from_peer = rig->peer;
+    rig_connect(rig);
+    assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+    assert_int_equal(rdy_stream_start_completion(&joined->from), 0);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    assert_int_equal(rdy_copy_both_open(&joined->copy, &joined->from, &rig->stream, NULL), 0);
+    joined->result = RDY_PENDING;
+}
+
+/* Sends of a slow receiver stand in a queue of ours, which a close drops: no answer before. */
+static void copies_answer_when_the_kernel_has_all(void **state)
+{
+    static unsigned char bytes[40000];
+    struct rig *rig = *state;
+    struct joined joined;
+    size_t heard = 0;
+    ssize_t count;
+
+    joined_open(&joined, rig);
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i] = rig_pattern(i);
+    assert_int_equal(send(joined.from_peer, bytes, sizeof(bytes), 0), sizeof(bytes));
+    assert_int_equal(shutdown(joined.from_peer, SHUT_WR), 0);
+    assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
+    (void)spawn_test(rig->runtime, poll_joins, NULL, &joined);
+    for (int i = 0; i < 5; i++)
+        rig_turn(rig);
+    for (int i = 0; i < 10000; i++) {
+        count = recv(rig->peer, rig->bytes + heard, 4096, MSG_DONTWAIT);
+        if (count == 0)
+            break;
+        heard += count > 0 ? (size_t)count : 0;
+        rig_turn(rig);
+    }
+    assert_int_equal(joined.result, 0);
+    assert_int_equal(heard, sizeof(bytes));
+    assert_memory_equal(rig->bytes, bytes, sizeof(bytes));
+    assert_int_equal(close(joined.from_peer), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -349,6 +418,7 @@ int main(void)
         ON_THREE(read_begun_before_goes_on),
         ON_THREE(write_begun_before_goes_on),
         ON_THREE(copy_that_would_splice_copies),
+        ON_THREE(copies_answer_when_the_kernel_has_all),
         ON_REAL(child_of_a_fork_lets_go_of_its_copies_only),
     };
 

@@ -193,6 +193,22 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
     return rdy_a64_load_relaxed(&driver->count.waker_calls) != wakes_before ? 0 : timeout_ns;
 }
 
+bool rdy_completion_has_work(const struct rdy_completion *completion)
+{
+    const struct rdy_buffer_pool *pool = &completion->pool;
+    /* Of buffers that only wait to be asked for the next turn makes free ones, by copying. */
+    bool can_arm =
+        completion->unarmed_count > 0 && (pool->free_count > 0 || pool->queued_count > 0);
+
+    return completion->dirty.first || completion->trying.first || can_arm;
+}
+
+bool rdy_completion_has_news(const struct rdy_driver *driver)
+{
+    return driver->completion && driver->completion->is_native &&
+           !rdy_driver_backend(driver)->is_settled;
+}
+
 void rdy_completion_settle(struct rdy_completion *completion)
 {
     if (completion->trying.first && rdy_driver_backend(completion->driver)->is_settled)

@@ -174,12 +174,10 @@ static inline struct rdy_lane *rdy_lane_of(const struct rdy_scheduled_io *io)
 int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns);
 
 /* True if a turn would begin or settle something: who embeds the driver is told. */
-static inline bool rdy_completion_has_work(const struct rdy_completion *completion)
-{
-    bool can_arm = completion->unarmed_count > 0 && completion->pool.free_count > 0;
+bool rdy_completion_has_work(const struct rdy_completion *completion);
 
-    return completion->dirty.first || completion->trying.first || can_arm;
-}
+/* True if the ring may have more to tell of what has happened: completions nobody has looked at. */
+bool rdy_completion_has_news(const struct rdy_driver *driver);
 
 /* A wait of this turn has submitted what there was, and another one of it may follow. */
 static inline void rdy_completion_submitted(struct rdy_completion *completion)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The accept loop that most servers want: a task like any other, built on the public calls alone.
+ * The accept loop that most servers want: a task like any other, built on the public calls, but for
+ * one look at a ring before it is told that nothing more comes.
  *
  * When the runtime shuts down, what stands in the listener's queue is accepted before that is
  * closed: those clients were promised a connection by the kernel. The cached readiness does not
@@ -14,6 +15,8 @@
  * were not accepted.
  */
 #include "engine/serve.h"
+
+#include "engine/lane.h"
 
 #define PAUSE_NS  (50 * RDY_NS_PER_MS)
 #define DRAIN_MAX 65536u
@@ -100,10 +103,21 @@ static int accept_some(struct rdy_accept_loop *loop, struct rdy_task *task)
     return rc;
 }
 
+/*
+ * Nothing is left to take. Where something was taken before, that says nothing of the kernel's
+ * queue, as the last connection that a ring had accepted clears readiness; and the ring may have
+ * completions that nobody has looked at.
+ */
+static bool is_drained(const struct rdy_accept_loop *loop, uint32_t before)
+{
+    return loop->drained_count == before && !rdy_completion_has_news(loop->listener->reg.driver);
+}
+
 /* As accept_some(), but 0 once the runtime shuts down and the queue is empty. */
 static int accept_until_shutdown(struct rdy_accept_loop *loop, struct rdy_task *task)
 {
     struct rdy_registration *reg = &loop->listener->reg;
+    uint32_t before = loop->drained_count;
     int rc = accept_some(loop, task);
 
     if (rc == RDY_PENDING && !loop->is_draining) {
@@ -116,7 +130,13 @@ static int accept_until_shutdown(struct rdy_accept_loop *loop, struct rdy_task *
     if (rc != RDY_PENDING || is_drain_over(loop))
         return rc == RDY_PENDING ? 0 : rc;
     /* Still ready: it was the budget that ended the try, and the task is queued. */
-    return rdy_event_ready(rdy_ready_event(reg, RDY_INTEREST_READ)) != 0 ? RDY_PENDING : 0;
+    if (rdy_event_ready(rdy_ready_event(reg, RDY_INTEREST_READ)) != 0)
+        return RDY_PENDING;
+    if (is_drained(loop, before))
+        return 0;
+    rdy_assume_ready(reg, RDY_READABLE);
+    rdy_task_defer(task);
+    return RDY_PENDING;
 }
 
 /* A shortage, or a packet filter that refuses one connection (EPERM): it may be another time. */

@@ -7,6 +7,9 @@
 
 #include <sys/resource.h>
 
+#include <rdy/serve.h>
+#include <rdy/shutdown.h>
+
 #define CALLERS 600u
 
 struct hall {
@@ -203,6 +206,43 @@ static void full_driver_is_told_and_the_connection_waits(void **state)
     hall_close(hall, 4);
 }
 
+/* --- a shutdown --- */
+
+static uint32_t sessions;
+
+static int poll_session(struct rdy_task *task, void *self)
+{
+    (void)task;
+    (void)self;
+    sessions++;
+    return 0;
+}
+
+/* More than one poll takes, more than a ring accepts ahead, and some that came behind those. */
+static void shutdown_takes_what_stands_in_either_queue(void **state)
+{
+    static const struct rdy_task_spec spec = {.poll = poll_session,
+                                              .self_size = sizeof(struct rdy_stream)};
+    struct rig *rig = *state;
+    struct hall *hall = hall_open(rig);
+
+    sessions = 0;
+    assert_int_equal(rdy_serve(rig->runtime, &hall->listener, &spec, NULL), 0);
+    rig_turn(rig);
+    call_many(hall, 300);
+    for (int turn = 0; turn < 4; turn++)
+        assert_true(rdy_driver_turn(rdy_runtime_driver(rig->runtime), 0) >= 0);
+    for (uint32_t i = 300; i < 350; i++)
+        hall->callers[i] = call(hall);
+    assert_int_equal(rdy_runtime_shutdown(rig->runtime, UINT64_MAX), 0);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+
+    assert_int_equal(sessions, 350);
+    hall_close(hall, 350);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -212,6 +252,7 @@ int main(void)
         ON_THREE(close_of_a_listener_closes_what_nobody_took),
         ON_THREE(descriptor_limit_is_told_and_the_connection_waits),
         ON_THREE(full_driver_is_told_and_the_connection_waits),
+        ON_THREE(shutdown_takes_what_stands_in_either_queue),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

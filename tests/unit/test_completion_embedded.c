@@ -123,12 +123,42 @@ static void outer_loop_is_told_of_a_buffer_that_others_wait_for(void **state)
     assert_int_equal(rig->result, 6);
 }
 
+/* The pool's buffers wait in a stream that nobody reads; a turn copies them out, if one is made. */
+static void outer_loop_is_told_of_buffers_that_a_turn_can_free(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_stream unread;
+    int unread_peer;
+
+    open_embedded(rig, 2);
+    rig_run(rig, poll_asks);
+    unread = rig->stream;
+    unread_peer = rig->peer;
+    rig_connect(rig);
+    rig_run(rig, poll_asks);
+    turn_while_called(rig);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(send(unread_peer, "x", 1, 0), 1);
+        (void)is_called(rig, CALL_MS);
+        turn_while_called(rig);
+    }
+    rig_say(rig, "starved", 7);
+    assert_true(is_called(rig, CALL_MS));
+    turn_while_called(rig);
+    rig_run(rig, poll_asks);
+
+    assert_int_equal(rig->result, 7);
+    rdy_stream_close(&unread);
+    assert_int_equal(close(unread_peer), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         ON_REAL(outer_loop_is_told_of_a_receive),
         ON_REAL(outer_loop_is_told_of_a_send_until_all_is_out),
         ON_REAL(outer_loop_is_told_of_a_buffer_that_others_wait_for),
+        ON_REAL(outer_loop_is_told_of_buffers_that_a_turn_can_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,7 @@ static bool close_later(struct rdy_driver *driver, const struct rdy_scheduled_io
         backend->ops->close_file(backend, io->fd) != 0)
         return false;
     driver->has_asked = true;
+    driver->is_closing = true;
     rdy_driver_call_again(driver);
     return true;
 }
@@ -413,6 +414,7 @@ static bool await_last_facts(struct rdy_driver *driver, int64_t most_ns)
         if (driver->completion)
             timeout_ns = rdy_completion_begin(driver->completion, timeout_ns);
         driver->has_asked = false;
+        driver->is_closing = false;
         count = backend->ops->wait(backend, timeout_ns, driver->facts, driver->events_max);
         if (count < 0)
             return false;
@@ -439,8 +441,8 @@ void rdy_driver_quiesce(struct rdy_driver *driver)
             }
             is_done = is_done && io->kernel == RDY_KERNEL_IDLE;
         }
-        /* The kernel is told even if there is nothing to wait for: files are to be closed. */
-        if (is_done && driver->has_asked)
+        /* There may be nothing to wait for, but files to be closed. */
+        if (is_done && driver->is_closing)
             (void)await_last_facts(driver, 0);
         if (is_done || !await_last_facts(driver, RDY_NS_PER_MS))
             return;

@@ -367,6 +367,7 @@ int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
     if (driver->completion)
         timeout_ns = rdy_completion_begin(driver->completion, timeout_ns);
     driver->has_asked = false;
+    driver->is_closing = false;
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, true);
     rdy_probe2(turn_begin, driver, timeout_ns);

@@ -82,9 +82,10 @@ struct rdy_driver {
     /* The driver's thread only. */
     bool is_dispatching;
     bool is_shut;
-    bool has_asked; /* armed something since the last wait: the kernel may not have heard of it */
-    int death;      /* -errno of a dead backend: the answer of every later turn */
-    bool is_timed;  /* busy_ns is kept */
+    bool is_closing; /* asked for files to be closed since the last wait: the next one does it */
+    bool has_asked;  /* armed something since the last wait: the kernel may not have heard of it */
+    int death;       /* -errno of a dead backend: the answer of every later turn */
+    bool is_timed;   /* busy_ns is kept */
     uint64_t busy_since_ns; /* counted up to here, while it is timed */
     uint32_t turn;
     uint32_t arms_left;     /* arms that the inbox may make in this turn */

@@ -215,16 +215,21 @@ static void runtime_let_go(struct rdy_runtime *runtime)
     struct rdy_driver *driver = runtime->driver;
     uint64_t pending = rdy_a64_load_relaxed(&driver->count.cancels_pending);
     uint64_t before = UINT64_MAX;
+    bool is_last = false;
 
-    if (pending == 0 && !rdy_aptr_load_relaxed(&driver->inbox))
+    if (pending == 0 && !rdy_aptr_load_relaxed(&driver->inbox) && !driver->is_closing)
         return;
     runtime->is_now_known = false;
-    do {
-        if (rdy_driver_turn(driver, 0) < 0)
-            return;
+    while (rdy_driver_turn(driver, 0) >= 0 && !is_last) {
         before = pending > 0 ? pending : UINT64_MAX;
         pending = rdy_a64_load_relaxed(&driver->count.cancels_pending);
-    } while (pending > 0 && pending < before);
+        if (pending > 0 && pending < before)
+            continue;
+        /* All have let go, or no more will: what is to be closed now is, in one turn more. */
+        if (!driver->is_closing)
+            break;
+        is_last = true;
+    }
 }
 
 /* No tasks, and none on the way: whoever pushed the first of those unparks the turn that comes. */

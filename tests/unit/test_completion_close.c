@@ -292,6 +292,49 @@ static void shutdown_carries_out_the_closes_that_were_asked_for(void **state)
     }
 }
 
+static int poll_asks_once(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+    struct rdy_buf none;
+
+    rig->result = rdy_stream_poll_recv(&rig->stream, task, &none);
+    return 0;
+}
+
+/* Closes, and ends rig->step rounds later. */
+static int poll_closes_and_ends(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rdy_stream_close(&rig->stream);
+    if (rig->step-- == 0)
+        return 0;
+    rdy_task_defer(task);
+    return RDY_PENDING;
+}
+
+/* Nobody knows when the next run will be: this one does not leave a peer without its end. */
+static void run_does_not_end_before_what_was_closed_is(void **state)
+{
+    struct rig *rig = *state;
+
+    for (uint32_t rounds = 0; rounds < 4; rounds++) {
+        int fd;
+
+        rig_connect(rig);
+        rig_run(rig, poll_asks_once);
+        assert_int_equal(rig->result, RDY_PENDING);
+        rig_turn(rig);
+        fd = rig->stream.fd;
+        rig->step = rounds;
+        rig_run(rig, poll_closes_and_ends);
+        assert_int_equal(fcntl(fd, F_GETFD), -1);
+        assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
+        assert_int_equal(close(rig->peer), 0);
+        rig->peer = -1;
+    }
+}
+
 #define CROWD 300 /* more than a ring's queue has places */
 
 static void crowd_that_closes_in_one_turn_is_closed(void **state)
@@ -400,6 +443,7 @@ int main(void)
         ON_THREE(runtime_that_closes_at_once_closes_the_file),
         ON_THREE(file_is_closed_when_the_driver_has_shut_down),
         ON_THREE(shutdown_carries_out_the_closes_that_were_asked_for),
+        ON_THREE(run_does_not_end_before_what_was_closed_is),
         ON_REAL(crowd_that_closes_in_one_turn_is_closed),
         ON_FAKE_ONLY(file_is_closed_by_a_call_where_the_ring_has_no_room),
         ON_THREE(both_work_in_readiness_mode),

@@ -180,15 +180,29 @@ static bool is_remembered(int *rc)
     return (word & VERDICT_IS_KNOWN) && word >> 32 == (uint64_t)getpid();
 }
 
+static pthread_mutex_t trying = PTHREAD_MUTEX_INITIALIZER;
+
+/* A child has the mutex as it was when it was forked, but not the thread that unlocks it. */
+static void forget_who_tries(void)
+{
+    (void)pthread_mutex_init(&trying, NULL);
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(NULL, NULL, forget_who_tries);
+}
+
 /* One trial is enough when the threads of an engine begin at once: the others wait for it. */
 int rdy_uring_messages(struct rdy_backend *backend)
 {
-    static pthread_mutex_t trying = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     int rc;
 
     (void)backend;
     if (is_remembered(&rc))
         return rc;
+    (void)pthread_once(&once, watch_forks);
     pthread_mutex_lock(&trying);
     if (!is_remembered(&rc)) {
         rc = trial();

@@ -239,9 +239,14 @@ static bool uring_has_news(const struct rdy_backend *backend)
 static uint32_t uring_salvage(struct rdy_backend *backend, struct rdy_fact *facts,
                               uint32_t facts_max)
 {
-    int count = uring_reap(uring_of(backend), facts, facts_max);
+    struct uring *uring = uring_of(backend);
+    int count = uring_reap(uring, facts, facts_max);
 
-    return count > 0 ? (uint32_t)count : 0;
+    if (count > 0)
+        return (uint32_t)count;
+    /* What stopped it stands in front of others, which stay unseen. */
+    backend->has_lost = backend->has_lost || rdy_ring_ready(&uring->ring) > 0;
+    return 0;
 }
 
 /*

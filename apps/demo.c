@@ -22,6 +22,7 @@
 #define ROUNDS           2
 #define ARMS             3
 #define IDLE_CONNECTIONS 1000
+#define FILES_OF_ITSELF  16 /* of each end of them, beside the connections */
 #define FILES_RESERVED   64
 
 static const char usage[] =
@@ -322,6 +323,12 @@ static int demo_main(const struct command *command, int argc, char **argv)
                  "--connections %llu is more than open files allow; use fewer or "
                  "raise ulimit -n",
                  (unsigned long long)demo.load.connections);
+        return STATUS_BAD_INPUT;
+    }
+    if (IDLE_CONNECTIONS + FILES_OF_ITSELF > system_files_max()) {
+        complain(command->name,
+                 "its %d idle connections are more than open files allow; raise ulimit -n",
+                 IDLE_CONNECTIONS);
         return STATUS_BAD_INPUT;
     }
     demo.load.duration_ns /= ROUNDS;

@@ -54,6 +54,7 @@ static int server_spawn(struct server *server, const char *backend, const char *
     (void)close(pipe_fds[0]);
     (void)kill(server->pid, SIGTERM);
     (void)waitpid(server->pid, NULL, 0);
+    server->pid = -1;
     return -ENOMEM;
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Read by the other scripts with ".": where the tree is, and how a folder is built quietly.
 
+unset CDPATH # or cd would print where it goes
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 # A program started without a stdin would give the number 0 to the next file it opens.

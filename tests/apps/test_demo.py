@@ -4,7 +4,7 @@ import ctypes
 import struct
 import unittest
 
-from command import run
+from command import limit_files, run
 
 ROWS = ("requests a second", "latency p99.9", "server CPU per request",
         "system calls per request", "memory, idle connection")
@@ -49,6 +49,14 @@ class Demo(unittest.TestCase):
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertIn("io_uring does not run here: Operation not permitted", result.stdout)
         self.assertIn("requests a second", result.stdout)
+
+    def test_too_few_files_are_refused_with_the_limit(self):
+        for files in (60, 512):
+            result = run("demo", "--duration", "200ms", "--connections", "8",
+                         preexec_fn=limit_files(files))
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn("ulimit -n", result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1)
 
     def test_a_forced_backend_that_is_forbidden_is_an_error_and_auto_is_not(self):
         result = run("echo", "--listen", "127.0.0.1:0", "--backend", "uring",

@@ -12,7 +12,8 @@
  * d) The mask of a completion is what woke the poll, not the file's state, unless several wake-ups
  *    came together; masks must be added up, and PRI may be false.
  * e) A file that cannot be polled is reported as always ready, once. The engine tells them apart.
- * f) The descriptor of a DEFER_TASKRUN ring never wakes another loop; a registered eventfd does.
+ * f) The descriptor of a DEFER_TASKRUN ring never wakes another loop, and what it signals to an
+ *    eventfd comes too late or never; so a ring that another loop watches does not defer.
  * g) Only the thread that opened the ring may enter it, so arm() and disarm() are its alone.
  */
 #include "engine/base.h"
@@ -251,8 +252,8 @@ static uint32_t uring_salvage(struct rdy_backend *backend, struct rdy_fact *fact
 
 /*
  * The counter is never drained; at a wake a nanosecond it is full after 584 years. Who embeds us is
- * told directly: the kernel puts a completion's signal off for milliseconds where the event was
- * itself a write to an eventfd.
+ * told directly: the ring's signal comes only when its thread has run the poll's work, and it may
+ * be another one that sleeps.
  */
 static void uring_wake(struct rdy_backend *backend)
 {
@@ -285,10 +286,23 @@ static void uring_close(struct rdy_backend *backend)
 
 static const struct rdy_backend_ops uring_ops;
 
+/*
+ * A deferring ring signals its eventfd from within the event that brings it work. Where that is a
+ * write to an eventfd (in Debian's 6.12.117: whatever it is) the kernel puts the signal off by an
+ * RCU grace period, some milliseconds, and newer kernels never forget that they did: all further
+ * signals of the kind are dropped (seen on 6.12 and 6.18). On the other rungs work that comes
+ * interrupts our thread's sleep in the other loop, and signals from there.
+ */
+static enum rdy_ring_rung rung_of(const struct rdy_backend_opts *opts, enum rdy_ring_rung rung)
+{
+    return opts->is_embedded && rung < RDY_RUNG_SINGLE_COOP ? RDY_RUNG_SINGLE_COOP : rung;
+}
+
 int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *opts,
                       enum rdy_ring_rung rung_first, enum rdy_ring_step *step)
 {
-    struct rdy_ring_wish wish = {.cq_entries = opts->cq_entries, .rung_first = rung_first};
+    struct rdy_ring_wish wish = {.cq_entries = opts->cq_entries,
+                                 .rung_first = rung_of(opts, rung_first)};
     struct uring *uring = calloc(1, sizeof(*uring));
     int rc;
 

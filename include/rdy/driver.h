@@ -166,8 +166,9 @@ RDY_API int rdy_driver_shutdown(struct rdy_driver *driver);
  *
  * For those who drive rdy inside another loop: when the descriptor is readable, call
  * rdy_driver_turn(driver, 0). It becomes readable also when a registration was made, given back or
- * closed since, as the kernel may be told of that in a turn only. An embedded driver does not move
- * to epoll when its ring is lost, for this descriptor would change: its turns fail.
+ * closed since, as the kernel may be told of that in a turn only. With io_uring an epoll_wait(2) of
+ * the driver's thread may return EINTR without a signal: see embed.h. An embedded driver does not
+ * move to epoll when its ring is lost, for this descriptor would change: its turns fail.
  *
  * Context: any thread. The descriptor is borrowed: do not read it, do not close it.
  * Return:  the descriptor, or -EINVAL if the driver was not opened for embedding.

@@ -19,6 +19,10 @@
  * outer loop, wakes or spawns; a registration made or given back; a timer that is armed as the
  * first to fire; rdy_runtime_stop() and rdy_runtime_shutdown(). What a turn itself left to be done
  * it says in its answer.
+ *
+ * On io_uring the kernel interrupts a sleep of the runtime's thread to do the ring's work. poll(2),
+ * select(2) and nanosleep(2) go on by themselves; epoll_wait(2) returns EINTR, without any signal:
+ * call it again.
  */
 #ifndef RDY_EMBED_H
 #define RDY_EMBED_H

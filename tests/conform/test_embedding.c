@@ -5,10 +5,12 @@
  * would never be told.
  */
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 
 #include "tests/support/stage.h"
 
+#define EVENTS        20
 #define ROUNDS_MAX    200
 #define ROUND_WAIT_MS 2000
 
@@ -147,6 +149,62 @@ static void what_is_registered_between_two_turns_is_watched(struct stage *stage)
     rdy_close(&reg);
 }
 
+/* --- again and again --- */
+
+static void *write_to(void *arg)
+{
+    uint64_t one = 1;
+
+    rdy_assert(write(*(const int *)arg, &one, sizeof(one)) == sizeof(one));
+    return NULL;
+}
+
+/* Each of them is to be heard: by a driver that was quiet, of a loop that sleeps if it likes. */
+static void expect_every_event(struct stage *stage, int fd, int end, bool is_another_thread)
+{
+    struct rdy_registration reg = stage_register(stage, fd, RDY_INTEREST_READ);
+    struct pollfd outer = {.fd = rdy_driver_fd(stage->driver), .events = POLLIN};
+    struct bell bell = {0};
+
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        pthread_t thread;
+
+        while (poll(&outer, 1, 0) == 1)
+            (void)stage_turn(stage, 0);
+        expect_read(&reg, &bell);
+        if (is_another_thread)
+            check(pthread_create(&thread, NULL, write_to, &end) == 0);
+        else
+            (void)write_to(&end);
+
+        for (int rounds = 0; rounds < ROUNDS_MAX && bell_rings(&bell) == i; rounds++)
+            check(loop_once(stage));
+
+        assert_int_equal(bell_rings(&bell), i + 1);
+        if (is_another_thread)
+            check(pthread_join(thread, NULL) == 0);
+        check(drain(fd) == sizeof(uint64_t));
+        stage_forget(&reg, RDY_INTEREST_READ);
+    }
+    rdy_close(&reg);
+}
+
+static void every_event_is_heard_not_just_the_first(struct stage *stage)
+{
+    open_embedded(stage);
+    for (int by = 0; by < 2; by++) {
+        struct pair tcp = pair_tcp();
+        struct pair pipe = pair_pipe_reader();
+        int fd = event_fd();
+
+        expect_every_event(stage, tcp.ours, tcp.peer, by == 1);
+        expect_every_event(stage, pipe.ours, pipe.peer, by == 1);
+        expect_every_event(stage, fd, fd, by == 1);
+        close(tcp.peer);
+        close(pipe.peer);
+    }
+}
+
 /* The loop must not be called for ever by a driver that has nothing to do. */
 static void quiet_again_when_all_is_done(struct stage *stage)
 {
@@ -177,6 +235,7 @@ int main(void)
         SCENARIO(what_a_waker_closes_is_closed, ON_KERNEL),
         SCENARIO(what_is_closed_between_two_turns_is_closed, ON_KERNEL),
         SCENARIO(what_is_registered_between_two_turns_is_watched, ON_KERNEL),
+        SCENARIO(every_event_is_heard_not_just_the_first, ON_KERNEL),
         SCENARIO(quiet_again_when_all_is_done, ON_KERNEL),
     };
 

@@ -296,7 +296,10 @@ static void the_descriptor_is_readable_exactly_while_there_is_something(void **s
     }
 }
 
-/* The ring's own descriptor would sleep on here; what fd() returns must not. */
+/*
+ * A deferring ring's own descriptor would sleep on here, and its eventfd wake at the first event
+ * only (see poll.c); what fd() returns must hear of each.
+ */
 static void another_loop_that_sleeps_on_the_descriptor_is_woken(void **state)
 {
     struct rdy_backend *backend = backend_open(
@@ -304,21 +307,23 @@ static void another_loop_that_sleeps_on_the_descriptor_is_woken(void **state)
     struct pollfd look = {.fd = backend->ops->fd(backend), .events = POLLIN};
     pthread_t thread;
     int fd = event_new();
-    int count;
 
     (void)state;
     backend_arm(backend, fd, TOKEN(1), RDY_EV_IN);
     assert_no_fact(backend);
-    assert_false(is_readable(look.fd));
+    for (int i = 0; i < 20; i++) {
+        int count;
 
-    assert_int_equal(pthread_create(&thread, NULL, signal_main, &fd), 0);
-    do {
-        count = poll(&look, 1, 10000);
-    } while (count < 0 && errno == EINTR);
-    assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_false(is_readable(look.fd));
+        assert_int_equal(pthread_create(&thread, NULL, signal_main, &fd), 0);
+        do {
+            count = poll(&look, 1, 10000);
+        } while (count < 0 && errno == EINTR);
+        assert_int_equal(pthread_join(thread, NULL), 0);
 
-    assert_int_equal(count, 1);
-    assert_int_equal(next_fact(backend).token, TOKEN(1));
+        assert_int_equal(count, 1);
+        assert_int_equal(next_fact(backend).token, TOKEN(1));
+    }
     backend_close(backend);
     (void)close(fd);
 }

@@ -5,6 +5,7 @@
  */
 #include "tests/support/rig_connect.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <sys/un.h>
 
@@ -71,6 +72,39 @@ static void error_that_was_taken_before_is_still_told(void **state)
     rig_run(rig, poll_connects_rig);
     assert_int_equal(rig->result, -ECONNREFUSED);
     target_close(&target);
+}
+
+/* Until the socket has an error of its own, which no operation has fetched yet. */
+static void await_error(const struct rig *rig)
+{
+    struct pollfd socket = {.fd = rig->stream.fd};
+
+    assert_int_equal(poll(&socket, 1, 30000), 1);
+    assert_true(socket.revents & POLLERR);
+}
+
+/* The kernel tells an error once: who takes it from under the ring's connect makes that succeed. */
+static void error_is_not_taken_from_a_connect_under_way(void **state)
+{
+    struct rig *rig = *state;
+    int error = 42;
+
+    target = target_that_never_answers(AF_INET);
+    assert_int_equal(start(rig), 0);
+    rig_turn(rig);
+    if (rig->kind == RIG_FAKE)
+        ops_of(rig)->is_deaf = true;
+    target_close(&target); /* the next SYN is refused */
+    await_error(rig);
+    assert_int_equal(rdy_stream_take_error(&rig->stream, &error), 0);
+    assert_int_equal(error, has_ring(rig) ? 0 : -ECONNREFUSED);
+
+    if (rig->kind == RIG_FAKE)
+        ops_of(rig)->is_deaf = false;
+    rig_run(rig, poll_connects_rig);
+    assert_int_equal(rig->result, -ECONNREFUSED);
+    assert_int_equal(rdy_stream_take_error(&rig->stream, &error), 0);
+    assert_int_equal(error, -ECONNREFUSED);
 }
 
 static void unreachable_address_is_told_at_once_or_by_the_poll(void **state)
@@ -438,6 +472,7 @@ int main(void)
         ON_THREE(connected_stream_is_writable_and_nothing_else),
         ON_THREE(refusal_is_told_however_often_it_is_asked),
         ON_THREE(error_that_was_taken_before_is_still_told),
+        ON_THREE(error_is_not_taken_from_a_connect_under_way),
         ON_THREE(unreachable_address_is_told_at_once_or_by_the_poll),
         ON_THREE(address_that_is_too_long_is_refused),
         ON_THREE(full_queue_of_a_unix_listener_says_eagain_at_once),

@@ -5,6 +5,8 @@
  */
 #include "tests/support/rig.h"
 
+#include <rdy/stream_io.h>
+
 #include "engine/driver.h"
 #include "engine/lane.h"
 
@@ -42,6 +44,49 @@ static void send_that_went_out_unheard_is_not_sent_again(void **state)
     assert_int_equal(rig->result, -EIO);
 }
 
+static void die_at_the_third_look(void *arg)
+{
+    struct rig *rig = arg;
+
+    if (++rig->step == 3)
+        rig->fake->wait_error = -EPERM;
+}
+
+/* A look of a spin has submitted it, and a later look of the same spin is refused. */
+static void send_that_a_spin_has_submitted_is_not_sent_again(void **state)
+{
+    struct rdy_driver_opts opts = {.spin_ns = 1};
+    struct rig *rig = *state;
+    struct rdy_driver *driver;
+    struct rdy_task_id id;
+    char back[32];
+
+    rig_reopen(rig, &opts);
+    driver = rdy_runtime_driver(rig->runtime);
+    driver->spin.max_ns = INT64_MAX;
+    rig_connect(rig);
+    id = spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
+    rig_turn(rig);
+    rig_settle(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    ops_of(rig)->is_withholding = true;
+    rig_say(rig, "untold", 6);
+    rig->held[rig->held_count++] = rig_buf(rig, "once", 4);
+    rig_run(rig, rig_poll_sends_held);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), -1);
+
+    rig->step = 0;
+    rig->fake->on_wait = die_at_the_third_look;
+    rig->fake->on_wait_arg = rig;
+    driver->may_move = true;
+    assert_true(rdy_driver_turn(driver, -1) >= 0);
+    assert_int_equal(rig->step, 3);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    rig_run(rig, rig_poll_flushes);
+    assert_int_equal(rig->result, -EIO);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
+}
+
 /* What it had received is gone with it: after that no byte would be in its place. */
 static void stream_ends_of_which_a_dead_ring_has_lost_bytes(void **state)
 {
@@ -59,6 +104,51 @@ static void stream_ends_of_which_a_dead_ring_has_lost_bytes(void **state)
     rig_turn(rig);
     assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
     assert_int_equal(rig->result, -EIO);
+}
+
+struct ending {
+    struct rig *rig;
+    struct rdy_readiness wait;
+    int result;
+    int polls;
+};
+
+static int poll_closed(struct rdy_task *task, void *self)
+{
+    struct ending *ending = ((struct test_task *)self)->test;
+
+    ending->polls++;
+    ending->result = rdy_stream_poll_closed(&ending->rig->stream, task, &ending->wait);
+    return ending->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/*
+ * The stream enters completion mode, which ends the watch; the ring is lost before the task that it
+ * wakes is polled. It finds neither a ring, which would have its wait refused, nor an end.
+ */
+static void wait_for_the_end_that_was_woken_for_nothing_goes_on(void **state)
+{
+    struct rig *rig = *state;
+    struct ending ending = {.rig = rig};
+    struct rdy_driver *driver = rdy_runtime_driver(rig->runtime);
+
+    rig_connect(rig);
+    (void)spawn_test(rig->runtime, poll_closed, NULL, &ending);
+    rig_turn(rig);
+    assert_int_equal(ending.result, RDY_PENDING);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    driver->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    assert_true(rdy_driver_turn(driver, 0) >= 0);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    assert_int_equal(ending.polls, 1);
+
+    rig_turn(rig);
+    assert_int_equal(ending.polls, 2);
+    assert_int_equal(ending.result, RDY_PENDING);
+    assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_int_equal(ending.result, 0);
 }
 
 struct listening {
@@ -144,6 +234,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         ON_FAKE_ONLY(send_that_went_out_unheard_is_not_sent_again),
+        ON_FAKE_ONLY(send_that_a_spin_has_submitted_is_not_sent_again),
+        ON_FAKE_ONLY(wait_for_the_end_that_was_woken_for_nothing_goes_on),
         ON_FAKE_ONLY(stream_ends_of_which_a_dead_ring_has_lost_bytes),
         ON_FAKE_ONLY(connections_from_before_and_after_the_loss_are_accepted),
         ON_FAKE_ONLY(runtime_closes_over_an_accept_that_never_ends),

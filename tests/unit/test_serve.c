@@ -178,6 +178,40 @@ static void loop_that_ends_closes_the_connection_it_holds(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
+/* It holds a connection and tries again after its pause; meanwhile somebody closed the listener. */
+static void loop_whose_listener_was_closed_ends_with_what_held_it_up(void **state)
+{
+    static struct pair pair;
+    socklen_t addr_len = 0;
+    struct rdy_waker nobody = {0};
+    struct rdy_join join = {0};
+    struct rdy_task_id id;
+    int result = 0;
+    int second;
+    char byte;
+
+    (void)reopen_with_tasks(state, 3);
+    pair_open(&pair, state);
+    (void)pair_listen(&pair, &addr_len);
+    rdy_runtime_pause_clock(pair.runtime);
+    assert_int_equal(rdy_serve(pair.runtime, &pair.listener, &session_spec, &id), 0);
+    assert_int_equal(rdy_join_open(&join, pair.runtime, id), 0);
+    pair.peer = dial(&pair);
+    second = dial(&pair);
+    assert_false(is_served(pair.runtime, second, '2'));
+
+    rdy_listener_close(&pair.listener);
+    assert_int_equal(rdy_join_poll(&join, &nobody, &result), RDY_PENDING);
+    pass_the_pause(pair.runtime);
+    assert_false(is_served(pair.runtime, pair.peer, '1'));
+
+    assert_int_equal(rdy_join_poll(&join, &nobody, &result), 0);
+    assert_int_equal(result, -ENFILE);
+    assert_int_equal(recv(second, &byte, 1, 0), 0);
+    assert_int_equal(close(second), 0);
+    pair_close(&pair);
+}
+
 static void sessions_outlive_the_spec_and_the_loop(void **state)
 {
     static struct pair pair;
@@ -246,6 +280,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_BOTH(connection_is_kept_while_there_is_no_room_for_its_session),
         ON_BOTH(loop_that_ends_closes_the_connection_it_holds),
+        ON_BOTH(loop_whose_listener_was_closed_ends_with_what_held_it_up),
         ON_BOTH(filter_that_refuses_once_does_not_end_the_loop),
         ON_BOTH(sessions_outlive_the_spec_and_the_loop),
     };

@@ -383,6 +383,40 @@ static void timeout_within_a_spin_is_waited_for_awake(void **state)
     assert_int_equal(script->fake.waits_blocking, 0);
 }
 
+static void unpark_at_the_thousandth_look(void *arg)
+{
+    struct script *script = arg;
+
+    if (script->fake.waits == 1000)
+        rdy_driver_unpark(script->driver);
+}
+
+/* The kernel has no room for a watch, twice: the next turn asks again, and nothing else does. */
+static void what_was_put_off_for_the_next_turn_is_not_spun_for(void **state)
+{
+    struct script *script = *state;
+    struct rdy_registration reg;
+    int fd;
+
+    open_spinning(script, (struct rdy_driver_opts){0});
+    script->fake.arm_error = -EBUSY;
+    script->fake.arm_errors = 2;
+    reg = script_register(script, &fd);
+    script->fake.on_wait = unpark_at_the_thousandth_look; /* rather than to hang */
+    script->fake.on_wait_arg = script;
+
+    assert_int_equal(rdy_driver_turn(script->driver, -1), 0);
+    assert_int_equal(script->fake.waits, 1);
+    assert_int_equal(script_stats(script).spins, 0);
+
+    script->fake.on_wait = NULL;
+    assert_int_equal(rdy_driver_turn(script->driver, 0), 0);
+    fake_push(&script->fake, fd, RDY_EV_IN);
+    assert_int_equal(rdy_driver_turn(script->driver, -1), 1);
+    assert_int_equal(script_ready(&reg), RDY_READABLE);
+    rdy_close(&reg);
+}
+
 static void turn_that_may_not_wait_does_not_spin(void **state)
 {
     struct script *script = *state;
@@ -496,6 +530,7 @@ int main(void)
         SCRIPT_TEST(unpark_before_a_turn_leaves_nothing_to_spin_for),
         SCRIPT_TEST(unpark_with_an_event_ends_one_turn),
         SCRIPT_TEST(timeout_within_a_spin_is_waited_for_awake),
+        SCRIPT_TEST(what_was_put_off_for_the_next_turn_is_not_spun_for),
         SCRIPT_TEST(turn_that_may_not_wait_does_not_spin),
         SCRIPT_TEST(vain_spin_sleeps_what_is_left_of_the_timeout),
         SCRIPT_TEST(idle_driver_stops_spinning),

@@ -13,7 +13,7 @@
 #ifndef RDY_NO_URING
 
 #include "engine/sys.h"
-#include "uring/ring.h"
+#include "uring/uring.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,6 +215,7 @@ static void report_ops(struct rdy_probe_report *report, const struct findings *f
         {"op_connect", IORING_OP_CONNECT, "5.5"},
         {"op_send", IORING_OP_SEND, "5.6"},
         {"op_recv", IORING_OP_RECV, "5.6"},
+        {"op_close", IORING_OP_CLOSE, "5.6"},
         {"op_msg_ring", IORING_OP_MSG_RING, "5.18"},
         {"op_socket", IORING_OP_SOCKET, "5.19"},
         {"op_send_zc", IORING_OP_SEND_ZC, "6.0"},
@@ -287,6 +288,9 @@ static void report_capabilities(struct rdy_probe_report *report, bool is_working
     report_features(report, &found);
     report_ops(report, &found);
     report_registers(report);
+    /* It has no bit either: a flag of a request, which older kernels refuse. */
+    report_line(report, "multishot_recvmsg", found.is_working && rdy_uring_messages(NULL) == 0,
+                "trial with a datagram", "6.0");
 
     if (found.ops)
         io_uring_free_probe(found.ops);

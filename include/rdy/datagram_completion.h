@@ -5,12 +5,12 @@
  * <rdy/completion.h>.
  *
  * A socket is in completion mode from the first of these calls on. An io_uring does the operations
- * of UDP sockets; elsewhere, and for Unix sockets everywhere, the engine makes the system calls,
- * with the same answers. The calls of <rdy/datagram.h> and <rdy/datagram_many.h> go on working, in
- * the same order, with a copy more; a send of theirs that the kernel refuses is then told by the
- * next one. One task receives and one sends on a socket at a time. A call given up at RDY_PENDING
- * has lost nothing. Each answer pays one operation from the task's budget. The runtime's thread
- * throughout.
+ * of UDP sockets, where rdy_probe() reports multishot_recvmsg; elsewhere, and for Unix sockets
+ * everywhere, the engine makes the system calls, with the same answers. The calls of
+ * <rdy/datagram.h> and <rdy/datagram_many.h> go on working, in the same order, with a copy more; a
+ * send of theirs that the kernel refuses is then told by the next one. One task receives and one
+ * sends on a socket at a time. A call given up at RDY_PENDING has lost nothing. Each answer pays
+ * one operation from the task's budget. The runtime's thread throughout.
  *
  * Received datagrams wait in the socket until they are asked for: recv_queue_max of them (64 if
  * that is left at its default), then the kernel's own buffer fills, and what does not fit there is

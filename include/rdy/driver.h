@@ -201,7 +201,11 @@ struct rdy_capability {
     char why[96];
 };
 
-/* What probing found on this machine, for `rdy info` and for bug reports. */
+/*
+ * What probing found on this machine, for `rdy info` and for bug reports. Completion mode runs in
+ * the ring with single_issuer, buffer_rings and op_accept, op_connect, op_send, op_recv and
+ * op_close; that of datagrams wants multishot_recvmsg as well.
+ */
 struct rdy_probe_report {
     uint32_t size;    /* set by the caller to sizeof(struct rdy_probe_report) */
     int uring_result; /* 0 if io_uring can carry the engine, else -errno */

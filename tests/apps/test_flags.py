@@ -122,6 +122,13 @@ class Output(unittest.TestCase):
         for capability in info["capabilities"]:
             self.assertTrue(capability["why"], capability)
 
+    def test_info_names_what_completion_mode_stands_on(self):
+        info = json.loads(run("info", "--json").stdout)
+        names = [capability["name"] for capability in info["capabilities"]]
+        for name in ("single_issuer", "buffer_rings", "op_accept", "op_connect", "op_send",
+                     "op_recv", "op_close", "multishot_recvmsg"):
+            self.assertEqual(names.count(name), 1, name)
+
     def test_a_reader_that_went_away_is_no_crash(self):
         process = subprocess.Popen([RDY, "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stdout.close()

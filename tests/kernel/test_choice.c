@@ -11,6 +11,9 @@
 #include <seccomp.h>
 #include <sys/resource.h>
 
+#include <rdy/datagram_completion.h>
+#include <rdy/runtime.h>
+
 /* From now on the three system calls of io_uring fail with @error. */
 static int forbid_io_uring(int error)
 {
@@ -269,8 +272,8 @@ static enum listing listing_of(const struct rdy_probe_report *report, const char
 
 static void the_report_names_every_capability_and_leaves_nothing_open(void **state)
 {
-    static const char *const wanted[] = {"multishot_poll", "restrictions", "timed_enter",
-                                         "no_dropped_completions", "epoll"};
+    static const char *const wanted[] = {"multishot_poll", "restrictions",           "timed_enter",
+                                         "op_close",       "no_dropped_completions", "epoll"};
     struct rdy_probe_report report = {.size = sizeof(report)};
     int before = descriptors_open();
 
@@ -288,6 +291,27 @@ static void the_report_names_every_capability_and_leaves_nothing_open(void **sta
     assert_int_equal(descriptors_open(), before);
 }
 
+static void the_report_says_of_datagrams_what_a_socket_finds(void **state)
+{
+    struct rdy_runtime_opts opts = {
+        .size = sizeof(opts),
+        .driver = {.size = sizeof(opts.driver), .backend = RDY_BACKEND_URING}};
+    struct rdy_probe_report report = {.size = sizeof(report)};
+    struct rdy_runtime *runtime = NULL;
+    struct rdy_datagram datagram;
+
+    (void)state;
+    assert_int_equal(rdy_probe(&report), 0);
+    assert_int_equal(rdy_runtime_open(&runtime, &opts), 0);
+    assert_int_equal(rdy_datagram_open(&datagram, runtime, AF_INET, NULL), 0);
+    assert_int_equal(rdy_datagram_start_completion(&datagram), 0);
+
+    assert_int_equal(listing_of(&report, "multishot_recvmsg"),
+                     rdy_datagram_is_native(&datagram) ? PRESENT : ABSENT);
+    rdy_datagram_close(&datagram);
+    rdy_runtime_close(runtime);
+}
+
 static int child_reports_under_filter(int error)
 {
     struct rdy_probe_report report = {.size = sizeof(report)};
@@ -299,6 +323,8 @@ static int child_reports_under_filter(int error)
     CHILD_CLAIM(strcmp(report.auto_backend, "epoll") == 0);
     CHILD_CLAIM(listing_of(&report, "multishot_poll") == ABSENT);
     CHILD_CLAIM(listing_of(&report, "op_recv") == ABSENT);
+    CHILD_CLAIM(listing_of(&report, "op_close") == ABSENT);
+    CHILD_CLAIM(listing_of(&report, "multishot_recvmsg") == ABSENT);
     CHILD_CLAIM(listing_of(&report, "epoll") == PRESENT);
     return 0;
 }
@@ -359,6 +385,7 @@ int main(void)
         cmocka_unit_test(running_out_of_descriptors_is_an_error_not_a_fallback),
         cmocka_unit_test(the_environment_decides_a_free_choice_only),
         cmocka_unit_test(the_report_names_every_capability_and_leaves_nothing_open),
+        cmocka_unit_test(the_report_says_of_datagrams_what_a_socket_finds),
         cmocka_unit_test(the_report_under_a_filter_says_no_to_all_of_io_uring),
         cmocka_unit_test(an_opening_that_fails_midway_leaves_nothing_open),
         cmocka_unit_test(a_report_of_an_unknown_size_is_refused),

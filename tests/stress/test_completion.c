@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Hundreds of TCP connections in completion mode over a pool of four buffers, and a peer thread
- * that does to them what peers do: sends in pieces, reads slowly, half closes, resets. The server
- * echoes by every mix of the calls, holds buffers for a while, and has its tasks aborted.
+ * that does to them what peers do: sends in pieces, reads slowly, half closes, resets. Most are
+ * accepted by the server; the others it makes itself. It echoes by every mix of the calls, holds
+ * buffers for a while, and has its tasks aborted, also while they connect.
  *
  * Every byte that comes back is checked against its place in the stream. Of a faithful connection
  * all must come back, and then the end; the others may be cut off anywhere, but not be wrong
@@ -14,21 +15,18 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/socket.h>
-
-#include "tests/support/runtime.h"
 
 #include <rdy/rdy.h>
 
 #include "engine/atomic.h"
-#include "engine/driver.h"
-#include "engine/runtime.h"
+#include "tests/support/shortage.h"
 #include "tests/support/stress.h"
-#include "uring/ring.h"
 
 #define CALLS         STRESS_ROUNDS(300u, 200u)
-#define LINES         24u /* that the peer has open at a time */
+#define CALLS_BACK    STRESS_ROUNDS(150u, 100u) /* that the server makes */
+#define CALLERS       8u                        /* of these at a time */
+#define LINES         24u                       /* that the peer has open at a time */
 #define BYTES_MAX     60000u
 #define FAITHFUL      'f' /* the first byte: all of it must come back */
 #define FICKLE        'x' /* either side may break it off */
@@ -53,24 +51,34 @@ struct line {
     size_t sent;
     size_t heard;
     bool is_shut;
+    bool is_called; /* the server made it */
 };
 
 struct peer {
-    struct sockaddr_in addr;
+    struct sockaddr_in addr; /* of the server */
+    int listener;
+    const struct rdy_a32 *calls_over; /* the server makes no more */
     uint64_t random;
     uint32_t opened;
+    uint32_t broken; /* faithful ones that the server made, and left without a byte */
     struct line line[LINES];
 };
-
-static void must(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static unsigned char line_byte(const struct line *line, size_t position)
 {
     return position == 0 ? line->kind : pattern(line->seed, position);
+}
+
+static void line_begin(struct peer *peer, struct line *line, int fd)
+{
+    *line = (struct line){
+        .fd = fd,
+        .seed = stress_random(&peer->random),
+        .kind = stress_random(&peer->random) % 3 ? FAITHFUL : FICKLE,
+        .goal = 1 + stress_random(&peer->random) % BYTES_MAX,
+    };
+    if (stress_random(&peer->random) % 4 == 0)
+        line->goal = 1 + line->goal % 100;
 }
 
 static void line_open(struct peer *peer, struct line *line)
@@ -83,18 +91,31 @@ static void line_open(struct peer *peer, struct line *line)
         must(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) == 0);
     must(connect(fd, (struct sockaddr *)&peer->addr, sizeof(peer->addr)) == 0);
     must(fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
-    *line = (struct line){
-        .fd = fd,
-        .seed = stress_random(&peer->random),
-        .kind = stress_random(&peer->random) % 3 ? FAITHFUL : FICKLE,
-        .goal = 1 + stress_random(&peer->random) % BYTES_MAX,
-    };
-    if (stress_random(&peer->random) % 4 == 0)
-        line->goal = 1 + line->goal % 100;
+    line_begin(peer, line, fd);
     peer->opened++;
 }
 
-static void line_close(struct line *line, bool is_reset)
+/* False: the server does not call. */
+static bool line_accept(struct peer *peer, struct line *line)
+{
+    int fd = accept4(peer->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd < 0) {
+        must(errno == EAGAIN);
+        return false;
+    }
+    line_begin(peer, line, fd);
+    line->is_called = true;
+    return true;
+}
+
+/* The server may give up a call of its own that is not made yet for all that it knows. */
+static bool line_may_break(const struct line *line)
+{
+    return line->kind == FICKLE || (line->is_called && line->heard == 0);
+}
+
+static void line_close(struct peer *peer, struct line *line, bool is_reset)
 {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
@@ -102,9 +123,10 @@ static void line_close(struct line *line, bool is_reset)
         must(setsockopt(line->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) == 0);
     must(close(line->fd) == 0);
     line->fd = -1;
+    peer->broken += line->kind == FAITHFUL && line->heard < line->goal;
 }
 
-/* False: the server has broken it off, which it may only do to the fickle. */
+/* False: the server has broken it off. */
 static bool line_send(struct line *line, uint64_t *random)
 {
     unsigned char bytes[3000];
@@ -117,7 +139,7 @@ static bool line_send(struct line *line, uint64_t *random)
         bytes[i] = line_byte(line, line->sent + i);
     count = send(line->fd, bytes, len, MSG_NOSIGNAL);
     if (count < 0) {
-        must(errno == EAGAIN || line->kind == FICKLE);
+        must(errno == EAGAIN || line_may_break(line));
         return errno == EAGAIN;
     }
     line->sent += (size_t)count;
@@ -131,7 +153,7 @@ static bool line_hear(struct line *line, uint64_t *random)
     ssize_t count = recv(line->fd, bytes, 1 + stress_random(random) % sizeof(bytes), 0);
 
     if (count < 0) {
-        must(errno == EAGAIN || line->kind == FICKLE);
+        must(errno == EAGAIN || line_may_break(line));
         return errno == EAGAIN;
     }
     for (size_t i = 0; i < (size_t)count; i++)
@@ -139,7 +161,7 @@ static bool line_hear(struct line *line, uint64_t *random)
     line->heard += (size_t)count;
     must(line->heard <= line->sent);
     if (count == 0)
-        must(line->kind == FICKLE || line->heard == line->goal);
+        must(line_may_break(line) || line->heard == line->goal);
     return count > 0;
 }
 
@@ -149,19 +171,19 @@ static void line_step(struct peer *peer, struct line *line)
     bool is_open = true;
 
     if (line->kind == FICKLE && line->sent > 0 && stress_random(random) % RESET_ONE_OF == 0) {
-        line_close(line, true);
+        line_close(peer, line, true);
         return;
     }
     if (line->sent < line->goal && stress_random(random) % 3 != 0)
         is_open = line_send(line, random);
     if (is_open && line->sent == line->goal && !line->is_shut) {
-        must(shutdown(line->fd, SHUT_WR) == 0 || line->kind == FICKLE);
+        must(shutdown(line->fd, SHUT_WR) == 0 || line_may_break(line));
         line->is_shut = true;
     }
     if (is_open && stress_random(random) % 3 == 0)
         is_open = line_hear(line, random);
     if (!is_open)
-        line_close(line, false);
+        line_close(peer, line, false);
 }
 
 static void *run_peer(void *arg)
@@ -172,14 +194,15 @@ static void *run_peer(void *arg)
     for (uint32_t i = 0; i < LINES; i++)
         peer->line[i].fd = -1;
     while (is_busy) {
-        is_busy = false;
+        /* Before the look at the queue: what was called by then stands in it. */
+        is_busy = rdy_a32_load_acquire(peer->calls_over) == 0;
         for (uint32_t i = 0; i < LINES; i++) {
             struct line *line = &peer->line[i];
 
-            if (line->fd < 0 && peer->opened < CALLS)
-                line_open(peer, line);
-            else if (line->fd >= 0)
+            if (line->fd >= 0)
                 line_step(peer, line);
+            else if (!line_accept(peer, line) && peer->opened < CALLS)
+                line_open(peer, line);
             is_busy = is_busy || line->fd >= 0;
         }
         (void)sched_yield();
@@ -196,6 +219,11 @@ struct server {
     uint32_t accepted;
     uint32_t live;
     uint32_t aborts;
+    struct sockaddr_in peer_addr;
+    uint32_t called;
+    uint32_t calls_live;
+    uint32_t calls_aborted; /* before they were made */
+    struct rdy_a32 calls_over;
     struct echo *echoes; /* a list */
 };
 
@@ -207,6 +235,8 @@ struct echo {
     struct echo *next;
     struct echo **link;
     bool is_fickle;
+    bool is_call; /* made here, */
+    bool is_made; /* as far as is known */
     bool has_begun;
     bool has_ended;
 };
@@ -254,8 +284,9 @@ static void abort_some(struct server *server)
         return;
     for (uint64_t i = stress_random(&server->random) % LINES; echo && i > 0; i--)
         echo = echo->next;
-    if (!echo || !echo->is_fickle)
+    if (!echo || (echo->is_made && !echo->is_fickle))
         return;
+    server->calls_aborted += !echo->is_made;
     must(rdy_task_abort(server->runtime, echo->id) == 0);
     server->aborts++;
 }
@@ -278,6 +309,13 @@ static int echo_step(struct echo *echo, struct rdy_task *task)
 {
     ssize_t rc;
 
+    if (!echo->is_made) {
+        rc = rdy_stream_poll_connect(&echo->stream, task);
+        /* A fickle peer may be gone again before this task has looked: EPIPE, if it ended first. */
+        must(rc == RDY_PENDING || rc == 0 || rc == -ECONNRESET || rc == -EPIPE);
+        echo->is_made = rc == 0;
+        return rc == RDY_PENDING ? RDY_PENDING : (rc == 0);
+    }
     if (echo->has_ended) {
         rc = echo_finish(echo, task);
         must(rc == RDY_PENDING || rc == 0 || echo->is_fickle);
@@ -314,19 +352,29 @@ static int poll_echo(struct rdy_task *task, void *self)
     return rc;
 }
 
+static void call(struct server *server);
+
 static void drop_echo(void *self)
 {
     struct echo *echo = self;
+    struct server *server = echo->server;
 
     rdy_buf_release(&echo->owed);
     rdy_stream_close(&echo->stream);
     *echo->link = echo->next;
     if (echo->next)
         echo->next->link = echo->link;
-    echo->server->live--;
+    server->live--;
+    if (!echo->is_call)
+        return;
+    server->calls_live--;
+    if (server->called < CALLS_BACK)
+        call(server);
+    else if (server->calls_live == 0)
+        rdy_a32_store_release(&server->calls_over, 1);
 }
 
-static void echo_begin(struct server *server, struct rdy_stream stream)
+static void echo_begin(struct server *server, struct rdy_stream stream, bool is_call)
 {
     struct rdy_task_spec spec = {
         .poll = poll_echo, .drop = drop_echo, .self_size = sizeof(struct echo)};
@@ -339,12 +387,30 @@ static void echo_begin(struct server *server, struct rdy_stream stream)
     *echo = (struct echo){.server = server,
                           .stream = stream,
                           .id = id,
+                          .is_call = is_call,
+                          .is_made = !is_call,
                           .next = server->echoes,
                           .link = &server->echoes};
     if (echo->next)
         echo->next->link = &echo->next;
     server->echoes = echo;
     server->live++;
+    server->calls_live += is_call;
+}
+
+static void call(struct server *server)
+{
+    struct rdy_connect_opts opts = {.size = sizeof(opts),
+                                    .send_buf = SOCKET_BUFFER,
+                                    .recv_buf = SOCKET_BUFFER,
+                                    .is_completing = true};
+    struct rdy_stream stream;
+
+    must(rdy_stream_start_connect_with(&stream, server->runtime,
+                                       (struct sockaddr *)&server->peer_addr,
+                                       sizeof(server->peer_addr), &opts) == 0);
+    server->called++;
+    echo_begin(server, stream, true);
 }
 
 static int poll_accepts(struct rdy_task *task, void *self)
@@ -359,56 +425,10 @@ static int poll_accepts(struct rdy_task *task, void *self)
             return RDY_PENDING;
         must(rc == 0);
         server->accepted++;
-        echo_begin(server, stream);
+        echo_begin(server, stream, false);
     }
     rdy_listener_close(&server->listener);
     return 0;
-}
-
-/* What is scarce. */
-struct shortage {
-    enum rdy_backend_kind backend;
-    uint32_t buffers_count;
-    uint32_t events_max;
-    uint32_t cq_entries;
-    bool is_older; /* a kernel that has no DEFER_TASKRUN: completions come at any time */
-};
-
-static struct rdy_backend_ops older;
-
-static int open_older(struct rdy_backend **out, const struct rdy_backend_opts *opts, char *why,
-                      size_t why_len)
-{
-    enum rdy_ring_step step = RDY_STEP_NONE;
-    int rc = rdy_uring_open_at(out, opts, RDY_RUNG_SINGLE_COOP, &step);
-
-    rdy_ring_say(step, rc, why, why_len);
-    if (rc == 0)
-        (*out)->ops = &older;
-    return rc;
-}
-
-static struct rdy_runtime *open_short(const struct shortage *shortage)
-{
-    struct rdy_runtime_opts opts = runtime_opts(shortage->backend);
-    struct rdy_runtime *runtime = NULL;
-    struct rdy_driver *driver = NULL;
-
-    opts.driver.buffers_count = shortage->buffers_count;
-    opts.driver.buffer_size = 512;
-    opts.driver.recv_queue_max = 2;
-    opts.driver.send_queue_max = 2000;
-    opts.driver.events_max = shortage->events_max;
-    opts.driver.cq_entries = shortage->cq_entries;
-    if (!shortage->is_older) {
-        assert_int_equal(rdy_runtime_open(&runtime, &opts), 0);
-        return runtime;
-    }
-    older = *rdy_backend_uring;
-    older.open = open_older;
-    assert_int_equal(rdy_driver_open_with(&driver, &opts.driver, &older), 0);
-    assert_int_equal(rdy_runtime_open_with(&runtime, &opts, driver), 0);
-    return runtime;
 }
 
 static struct {
@@ -416,13 +436,31 @@ static struct {
     uint64_t recv_starved;
     uint64_t sends_unfinished;
     uint64_t copies;
+    uint64_t connects;
+    uint64_t calls_aborted;
 } met;
+
+/* The peer listens as well; its connections are accepted in its own thread. */
+static void peer_listen(struct peer *peer, struct server *server)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_len = sizeof(any);
+
+    peer->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_true(peer->listener >= 0);
+    assert_int_equal(bind(peer->listener, (struct sockaddr *)&any, addr_len), 0);
+    assert_int_equal(listen(peer->listener, 128), 0);
+    assert_int_equal(getsockname(peer->listener, (struct sockaddr *)&any, &addr_len), 0);
+    server->peer_addr = any;
+    peer->calls_over = &server->calls_over;
+}
 
 static void nothing_is_lost_or_left(void **state)
 {
     static struct server server;
     static struct peer peer;
     const struct shortage *shortage = *state;
+    struct rdy_driver_opts opts = {.buffer_size = 512, .recv_queue_max = 2, .send_queue_max = 2000};
     struct rdy_listen_opts listen_opts = {.size = sizeof(listen_opts),
                                           .send_buf = SOCKET_BUFFER,
                                           .recv_buf = SOCKET_BUFFER,
@@ -432,8 +470,9 @@ static void nothing_is_lost_or_left(void **state)
     socklen_t addr_len = 0;
     pthread_t thread;
 
-    server = (struct server){.runtime = open_short(shortage), .random = 7};
+    server = (struct server){.runtime = open_short(shortage, &opts), .random = 7};
     peer = (struct peer){.random = 11};
+    peer_listen(&peer, &server);
     peer.addr =
         (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_int_equal(rdy_listener_open(&server.listener, server.runtime,
@@ -444,23 +483,25 @@ static void nothing_is_lost_or_left(void **state)
     memcpy(&peer.addr, &addr, sizeof(peer.addr));
 
     (void)spawn_test(server.runtime, poll_accepts, NULL, &server);
+    for (uint32_t i = 0; i < CALLERS; i++)
+        call(&server);
     assert_int_equal(pthread_create(&thread, NULL, run_peer, &peer), 0);
     assert_int_equal(rdy_runtime_run(server.runtime), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
-    for (int i = 0; i < 100 && driver_stats(server.runtime).entries_live > 0; i++)
-        assert_true(rdy_driver_turn(rdy_runtime_driver(server.runtime), RDY_NS_PER_MS) >= 0);
+    assert_int_equal(close(peer.listener), 0);
 
+    check_nothing_left(server.runtime, shortage);
     rdy_completion_read_stats(server.runtime, &stats);
     assert_int_equal(server.accepted, CALLS);
+    assert_int_equal(server.called, CALLS_BACK);
     assert_int_equal(server.live, 0);
-    assert_int_equal(driver_stats(server.runtime).entries_live, 0);
-    assert_int_equal(driver_stats(server.runtime).cancels_pending, 0);
-    assert_int_equal(stats.blocks_live, 0);
-    assert_int_equal(stats.buffers_free, shortage->buffers_count);
+    assert_true(peer.broken <= server.calls_aborted);
     met.aborts += server.aborts;
     met.recv_starved += shortage->buffers_count <= 4 ? stats.recv_starved : 0;
     met.sends_unfinished += stats.sends_unfinished;
     met.copies += stats.copies;
+    met.connects += stats.connects;
+    met.calls_aborted += server.calls_aborted;
     rdy_runtime_close(server.runtime);
 }
 
@@ -472,6 +513,8 @@ static void runs_went_through_what_they_are_to_go_through(void **state)
     assert_true(met.recv_starved > 0);
     assert_true(met.sends_unfinished > 0);
     assert_true(met.copies > 0);
+    assert_true(met.connects > 0);
+    assert_true(met.calls_aborted > 0);
 }
 
 static const struct shortage shortages[] = {
@@ -487,23 +530,22 @@ static const struct shortage shortages[] = {
 };
 
 /* clang-format off */
-#define WITH(name, index)                                                                          \
-    {"nothing is lost or left with " name, nothing_is_lost_or_left, NULL, NULL,                    \
-     (void *)(uintptr_t)&shortages[index]}
+#define WITH(test, name, index)                                                                    \
+    {#test " with " name, test, NULL, NULL, (void *)(uintptr_t)&shortages[index]}
 /* clang-format on */
 
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        WITH("four buffers on io_uring", 0),
-        WITH("four buffers on epoll", 1),
-        WITH("a fact a turn on io_uring", 2),
-        WITH("a fact a turn on epoll", 3),
-        WITH("a queue that overflows, on io_uring", 4),
-        WITH("one buffer on io_uring", 5),
-        WITH("one buffer on epoll", 6),
-        WITH("four buffers on an older ring", 7),
-        WITH("a queue that overflows, on an older ring", 8),
+        WITH(nothing_is_lost_or_left, "four buffers on io_uring", 0),
+        WITH(nothing_is_lost_or_left, "four buffers on epoll", 1),
+        WITH(nothing_is_lost_or_left, "a fact a turn on io_uring", 2),
+        WITH(nothing_is_lost_or_left, "a fact a turn on epoll", 3),
+        WITH(nothing_is_lost_or_left, "a queue that overflows, on io_uring", 4),
+        WITH(nothing_is_lost_or_left, "one buffer on io_uring", 5),
+        WITH(nothing_is_lost_or_left, "one buffer on epoll", 6),
+        WITH(nothing_is_lost_or_left, "four buffers on an older ring", 7),
+        WITH(nothing_is_lost_or_left, "a queue that overflows, on an older ring", 8),
         cmocka_unit_test(runs_went_through_what_they_are_to_go_through),
     };
 

@@ -98,7 +98,7 @@ static int restless_poll(struct rdy_task *task, void *self)
     struct rdy_waker waker = rdy_task_waker(task);
 
     if (my->naps++ == NAPS) {
-        sim_scene.restless--;
+        sim_scene.errands--;
         return 0;
     }
     rdy_waker_wake(&waker);
@@ -114,7 +114,7 @@ void sim_acts_begin(struct rdy_runtime *runtime)
         sim_check(rdy_spawn(runtime, &spec, NULL, NULL) == 0);
     spec.poll = restless_poll;
     sim_check(rdy_spawn(runtime, &spec, NULL, NULL) == 0);
-    sim_scene.restless++;
+    sim_scene.errands++;
     spec.poll = breaker_poll;
     if (sim.weather.aborts_count > 0)
         sim_check(rdy_spawn(runtime, &spec, NULL, NULL) == 0);

@@ -242,13 +242,22 @@ int sim_session_copy(struct sim_session *my, struct rdy_task *task)
     return my->rc;
 }
 
+/* By the ring, or by a call. */
+static int dial(struct sim_session *my)
+{
+    struct rdy_connect_opts opts = {.size = sizeof(opts),
+                                    .is_completing = sim.weather.is_completing && sim_below(2)};
+
+    return rdy_stream_start_connect_with(&my->up, sim_scene.runtime, sim_upstream_address,
+                                         sim_upstream_address_len, &opts);
+}
+
 int sim_session_proxy(struct sim_session *my, struct rdy_task *task)
 {
     struct rdy_copy_opts opts = {.size = sizeof(opts), .held_max = 3000};
 
     RDY_BEGIN(&my->co);
-    my->rc = rdy_stream_start_connect(&my->up, sim_scene.runtime, sim_upstream_address,
-                                      sim_upstream_address_len);
+    my->rc = dial(my);
     if (my->rc < 0)
         return my->rc;
     RDY_AWAIT(&my->co, my->rc = SIM_UNTIL(my, task, rdy_stream_poll_connect(&my->up, task)));

@@ -38,21 +38,36 @@ static void check_watch(const struct rdy_scheduled_io *io)
         disagree(io, "watch", io->kernel, hold);
 }
 
+/* Of an entry that nobody has any more, the kernel was asked to let go. */
+static void check_cancelled(const struct rdy_scheduled_io *io, uint64_t token, const char *what)
+{
+    if ((io->flags & RDY_IO_LEAVING) && !sim_kernel_is_cancelled(token))
+        sim_fail("descriptor %d: its %s is not cancelled, though its entry is leaving", io->fd,
+                 what);
+}
+
 static void check_lane(const struct rdy_scheduled_io *io)
 {
     const struct rdy_lane *lane = rdy_lane_of(io);
     bool is_listener = (lane->flags & RDY_LANE_LISTENER) != 0;
-    enum sim_hold recv = sim_kernel_hold(
-        rdy_scheduled_io_op_token(io, is_listener ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV));
-    enum sim_hold send = sim_kernel_hold(rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND));
+    uint64_t recv_token =
+        rdy_scheduled_io_op_token(io, is_listener ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV);
+    uint64_t send_token = rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND);
+    enum sim_hold recv = sim_kernel_hold(recv_token);
+    enum sim_hold send = sim_kernel_hold(send_token);
     bool is_receiving = lane->recv == RDY_RECV_ACTIVE || lane->recv == RDY_RECV_CANCELLING;
+    bool is_awaited = lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING;
 
     if (is_receiving != (recv != SIM_HOLD_NONE))
         disagree(io, "receive", lane->recv, recv);
-    if (lane->send == RDY_SEND_WAITING && send == SIM_HOLD_NONE)
+    if (is_awaited && send == SIM_HOLD_NONE)
         disagree(io, "send", lane->send, send);
-    if (lane->send != RDY_SEND_WAITING && lane->send != RDY_SEND_TRYING && send != SIM_HOLD_NONE)
+    if (!is_awaited && lane->send != RDY_SEND_TRYING && send != SIM_HOLD_NONE)
         disagree(io, "send", lane->send, send);
+    if (recv == SIM_HOLD_LIVE)
+        check_cancelled(io, recv_token, "receive");
+    if (is_awaited && send == SIM_HOLD_LIVE)
+        check_cancelled(io, send_token, "send");
 }
 
 /* Final flags are never taken back, so they must be true. A lane has reasons of its own. */

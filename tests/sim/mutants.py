@@ -242,6 +242,42 @@ MUTANTS = [
         "    return lane->send == RDY_SEND_TRYING &&\n",
     ),
     Mutant(
+        "connect that the ring gave up is not gone on with",
+        "engine/lane_connect.c",
+        "        if (go_on_by_call(lane)) {",
+        "        if (false) {",
+    ),
+    Mutant(
+        "connect that was woken too early counts as failed",
+        "engine/lane_connect.c",
+        "    case -EALREADY:\n    case -EINPROGRESS:\n    case -EAGAIN:",
+        "    case -EINPROGRESS:\n    case -EAGAIN:",
+    ),
+    Mutant(
+        "connect that failed counts as a connection",
+        "engine/lane_connect.c",
+        "        answer(lane, fact->result);",
+        "        answer(lane, 0);",
+    ),
+    Mutant(
+        "connect without room is forgotten",
+        "engine/lane_connect.c",
+        "    if (rc != 0)\n        return false;\n    lane->send",
+        "    if (rc != 0)\n        return true;\n    lane->send",
+    ),
+    Mutant(
+        "connect is not gone on with when the ring is lost",
+        "engine/lane_connect.c",
+        "    if (was_asked && !is_unwanted(lane))\n        (void)go_on_by_call(lane);",
+        "    (void)was_asked;",
+    ),
+    Mutant(
+        "connect that nobody waits for is not cancelled",
+        "engine/lane.c",
+        "(lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING) &&",
+        "lane->send == RDY_SEND_WAITING &&",
+    ),
+    Mutant(
         "descriptor is closed while the ring has it",
         "engine/registration.c",
         "    rdy_driver_request(io, request);\n    if (rdy_driver_is_own_thread(driver))\n",

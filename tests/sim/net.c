@@ -151,13 +151,14 @@ static void syn_arrives(void *arg, uint64_t tries)
         return;
     if (!listener || tries == TRIES_MAX) {
         client->error = listener ? -ETIMEDOUT : -ECONNREFUSED;
+        client->failure = client->error;
         client->state = SIM_SOCK_OVER;
         client->is_read_shut = true;
         client->is_write_shut = true;
         client->is_excused = sim.is_overdue || sim.has_refused;
         sim_note("refused", client->id, 0, 0);
         sim_sock_wake(client, 0);
-    } else if (listener->queue_count > listener->backlog) {
+    } else if (listener->queue_count > listener->backlog || listener->is_dark) {
         client->is_excused = client->is_excused || listener->is_excused;
         sim_after(RETRY_NS << (tries < 6 ? tries : 6), syn_arrives, client, tries + 1);
     } else {
@@ -177,18 +178,40 @@ static int connect_unix(struct sim_sock *sock, const struct sockaddr *addr, sock
     return 0;
 }
 
-int sim_sock_connect(struct sim_sock *sock, const struct sockaddr *addr, socklen_t addr_len)
+/* A larger buffer, say: whoever waits for the connection is woken for nothing. */
+static void wake_early(void *arg, uint64_t unused)
 {
+    struct sim_sock *client = arg;
+
+    (void)unused;
+    if (client->state == SIM_SOCK_CONNECTING)
+        sim_sock_wake(client, SIM_KEY_ROOM);
+}
+
+static int connect_again(struct sim_sock *sock)
+{
+    int error = sock->error;
+
     if (sock->state == SIM_SOCK_CONNECTED)
         return -EISCONN;
-    if (sock->state != SIM_SOCK_NEW)
+    if (sock->state != SIM_SOCK_OVER)
         return -EALREADY;
+    sock->error = 0;
+    return error ? error : -ECONNABORTED;
+}
+
+int sim_sock_connect(struct sim_sock *sock, const struct sockaddr *addr, socklen_t addr_len)
+{
+    if (sock->state != SIM_SOCK_NEW)
+        return connect_again(sock);
     if (sock->is_unix)
         return connect_unix(sock, addr, addr_len);
     memcpy(&sock->address, addr, addr_len);
     sock->address_len = addr_len;
     sock->state = SIM_SOCK_CONNECTING;
     sim_after(sim_between(1, sim.weather.travel_ns), syn_arrives, sock, 0);
+    if (sim_one_of(sim.weather.early_one_of))
+        sim_after(sim_between(1, sim.weather.travel_ns), wake_early, sock, 0);
     return -EINPROGRESS;
 }
 
@@ -228,6 +251,7 @@ static void reset_arrives(void *arg, uint64_t unused)
     if (sock->is_orphan || sock->state != SIM_SOCK_CONNECTED)
         return;
     sock->error = sock->is_read_shut ? -EPIPE : -ECONNRESET;
+    sock->failure = sock->error;
     sock->state = SIM_SOCK_OVER;
     sock->is_read_shut = true;
     sock->is_write_shut = true;

@@ -67,6 +67,7 @@ struct sim_sock {
     bool is_orphan;   /* closed: nobody will read or write it */
     bool is_excused;  /* of a peer's: what it sent need not come back, for a reason that was told */
     int error;        /* -errno, told once */
+    int failure;      /* the same, of what refused or broke off the connection, for good */
     struct sim_flow in;
     uint64_t latest_ns; /* when the latest that is on its way here arrives */
     uint32_t id;
@@ -77,6 +78,7 @@ struct sim_sock {
     struct sim_sock *queue_next;
     uint32_t queue_count;
     uint32_t backlog;
+    bool is_dark; /* it lets whoever comes try again */
 
     struct sockaddr_storage address;
     socklen_t address_len;
@@ -88,7 +90,7 @@ struct sim_sock *sim_sock_make(bool is_unix);
 /* All of them, at the end of a seed. How many were left open by the engine is counted elsewhere. */
 void sim_net_end(void);
 
-/* 0 or -errno, as the system calls of these names. */
+/* 0 or -errno, as the system calls of these names. To connect again tells how it stands. */
 int sim_sock_bind(struct sim_sock *sock, const struct sockaddr *addr, socklen_t addr_len);
 int sim_sock_listen(struct sim_sock *sock, int backlog);
 int sim_sock_connect(struct sim_sock *sock, const struct sockaddr *addr, socklen_t addr_len);

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 
 #define PEERS_MAX     64u
-#define UPSTREAMS_MAX 128u
+#define UPSTREAMS_MAX 256u
+#define DOORMEN_MAX   2u
 #define CHUNK_MAX     3000u
 #define HELD_MAX      2048u
 #define DEAF_NS       (20 * SIM_MS)
@@ -48,7 +49,8 @@ static struct peer peers[PEERS_MAX];
 static uint32_t peers_count;
 static struct upstream upstreams[UPSTREAMS_MAX];
 static uint32_t upstreams_count;
-static struct actor doorman; /* the upstreams' listener */
+static struct actor doormen[DOORMEN_MAX]; /* the upstreams' listeners */
+static uint32_t doormen_count;
 
 static unsigned char pattern(uint32_t id, uint64_t position)
 {
@@ -347,16 +349,22 @@ static void doorman_step(struct actor *actor)
     }
 }
 
+struct sim_sock *sim_upstreams_open(const struct sockaddr *addr, socklen_t addr_len)
+{
+    struct sim_sock *listener = sim_sock_make(false);
+
+    rdy_assert(doormen_count < DOORMEN_MAX);
+    actor_begin(&doormen[doormen_count++], listener, doorman_step);
+    sim_check(sim_sock_bind(listener, addr, addr_len) == 0);
+    sim_check(sim_sock_listen(listener, 1000) == 0);
+    return listener;
+}
+
 /* --- all of them --- */
 
 void sim_peers_begin(const struct sim_place *given, uint32_t given_count)
 {
-    struct sim_sock *listener = sim_sock_make(false);
-
-    upstreams_count = 0;
-    actor_begin(&doorman, listener, doorman_step);
-    sim_check(sim_sock_bind(listener, sim_upstream_address, sim_upstream_address_len) == 0);
-    sim_check(sim_sock_listen(listener, 1000) == 0);
+    (void)sim_upstreams_open(sim_upstream_address, sim_upstream_address_len);
 
     rdy_assert(given_count <= SIM_PLACES_MAX);
     memcpy(places, given, given_count * sizeof(*given));
@@ -390,4 +398,5 @@ void sim_peers_end(void)
 {
     peers_count = 0;
     upstreams_count = 0;
+    doormen_count = 0;
 }

@@ -26,6 +26,9 @@ enum sim_peer_kind {
 extern const struct sockaddr *sim_upstream_address;
 extern const socklen_t sim_upstream_address_len;
 
+/* Another place for them: the listener. */
+struct sim_sock *sim_upstreams_open(const struct sockaddr *addr, socklen_t addr_len);
+
 #define SIM_PLACES_MAX 3u
 
 struct sim_place {

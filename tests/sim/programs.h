@@ -64,6 +64,9 @@ int sim_session_proxy(struct sim_session *my, struct rdy_task *task);
 /* Spawns what acts at random times: sleepers, and who aborts sessions. acts.c */
 void sim_acts_begin(struct rdy_runtime *runtime);
 
+/* callers.c: tasks that connect to places of all kinds, see places.h. */
+void sim_callers_begin(void);
+
 /* guard.c: a server over registrations, with events held over several turns. */
 void sim_guard_begin(const struct sockaddr *addr, socklen_t addr_len);
 

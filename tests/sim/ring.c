@@ -163,7 +163,16 @@ static int ring_send(struct rdy_backend *backend, const struct rdy_backend_send 
     return ring_queue(ring_of(backend), sqe);
 }
 
-/* The simulated ring connects nothing and receives no datagrams: nobody in here asks for it. */
+static int ring_connect(struct rdy_backend *backend, int fd, uint64_t token,
+                        const struct sockaddr *addr, socklen_t addr_len)
+{
+    struct sim_sqe sqe = {
+        .kind = SIM_SQE_CONNECT, .fd = fd, .token = token, .addr = addr, .addr_len = addr_len};
+
+    return ring_queue(ring_of(backend), sqe);
+}
+
+/* The simulated ring receives no datagrams: nobody in here asks for it. */
 static int ring_messages(struct rdy_backend *backend)
 {
     (void)backend;
@@ -458,6 +467,7 @@ static const struct rdy_backend_ops ring_ops = {
     .recv = ring_recv,
     .accept = ring_accept,
     .send = ring_send,
+    .connect = ring_connect,
     .close_file = ring_close_file,
     .messages = ring_messages,
     .salvage = ring_salvage,

@@ -14,14 +14,17 @@
 #define SIM_BUFFERS_MAX  1024u
 #define SIM_GHOSTS_MAX   8u
 
+enum sim_sqe_kind {
+    SIM_SQE_POLL,
+    SIM_SQE_CANCEL,
+    SIM_SQE_RECV,
+    SIM_SQE_ACCEPT,
+    SIM_SQE_SEND,
+    SIM_SQE_CONNECT,
+};
+
 struct sim_sqe {
-    enum {
-        SIM_SQE_POLL,
-        SIM_SQE_CANCEL,
-        SIM_SQE_RECV,
-        SIM_SQE_ACCEPT,
-        SIM_SQE_SEND
-    } kind;
+    enum sim_sqe_kind kind;
     int fd;
     uint64_t token;
     uint32_t events;
@@ -29,12 +32,15 @@ struct sim_sqe {
     bool may_wait;
     struct iovec single;          /* a send of one piece */
     const struct msghdr *message; /* of several: read when it is submitted */
+    const struct sockaddr *addr;  /* of a connect, the same */
+    socklen_t addr_len;
 };
 
 struct sim_request {
     struct sim_waiter waiter; /* first; in its socket's list while it is armed */
     struct sim_ring *ring;
     struct sim_file *file;
+    enum sim_sqe_kind kind;
     uint64_t token;
     uint32_t events;
     uint32_t wakes;

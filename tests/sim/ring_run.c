@@ -46,6 +46,7 @@ static struct sim_request *request_make(struct sim_ring *ring, const struct sim_
     rdy_list_init(&request->waiter.link);
     request->ring = ring;
     request->file = sim_file_keep(file);
+    request->kind = sqe->kind;
     request->token = sqe->token;
     request->events = sqe->events;
     request->run_ns = SIM_NEVER;
@@ -284,6 +285,34 @@ static void send_begin(struct sim_request *request, const struct sim_sqe *sqe)
         post_last(request, send_result(request, (int)rc));
 }
 
+/* --- connects --- */
+
+/*
+ * Woken, the ring asks the socket: by its error, or by connecting once more. Where the wake-up was
+ * about something else that is told to be under way, and the request has ended all the same.
+ */
+static void connect_run(struct sim_request *request)
+{
+    struct sim_sock *sock = request->file->sock;
+    int rc = sim_sock_connect(sock, NULL, 0);
+
+    sim_note("connect of the ring: socket, result", sock->id, rc, 0);
+    post_last(request, rc == -EISCONN ? 0 : rc);
+}
+
+/* It may be given up without an answer; the socket goes on connecting. */
+static void connect_begin(struct sim_request *request, const struct sim_sqe *sqe)
+{
+    static const int reasons[] = {-ECANCELED, -EAGAIN, -EINTR, -EINPROGRESS};
+    int rc = sim_sock_connect(request->file->sock, sqe->addr, sqe->addr_len);
+
+    sim_sock_watch(request->file->sock, &request->waiter);
+    if (rc != -EINPROGRESS)
+        post_last(request, rc);
+    else if (sim_one_of(sim.weather.ended_one_of))
+        post_last(request, reasons[sim_below(sizeof(reasons) / sizeof(reasons[0]))]);
+}
+
 /* --- all of them --- */
 
 static void cancel(struct sim_ring *ring, const struct sim_sqe *sqe)
@@ -334,6 +363,33 @@ void sim_ring_begin(struct sim_ring *ring, const struct sim_sqe *sqe)
         request->events = RDY_EV_OUT;
         send_begin(request, sqe);
         break;
+    case SIM_SQE_CONNECT:
+        request->events = RDY_EV_OUT;
+        connect_begin(request, sqe);
+        break;
+    case SIM_SQE_CANCEL:
+        break;
+    }
+}
+
+static void request_tell(struct sim_request *request, uint32_t wakes, uint32_t key)
+{
+    switch (request->kind) {
+    case SIM_SQE_POLL:
+        poll_run(request, wakes, key);
+        break;
+    case SIM_SQE_RECV:
+        recv_run(request);
+        break;
+    case SIM_SQE_ACCEPT:
+        accept_run(request);
+        break;
+    case SIM_SQE_SEND:
+        send_run(request);
+        break;
+    case SIM_SQE_CONNECT:
+        connect_run(request);
+        break;
     case SIM_SQE_CANCEL:
         break;
     }
@@ -349,26 +405,10 @@ static void request_run(struct sim_request *request)
     request->run_ns = SIM_NEVER;
     request->wakes = 0;
     request->key = 0;
-    if (is_told) {
-        switch (rdy_token_about(request->token)) {
-        case RDY_ABOUT_WATCH:
-            poll_run(request, wakes, key);
-            break;
-        case RDY_ABOUT_RECV:
-            recv_run(request);
-            break;
-        case RDY_ABOUT_ACCEPT:
-            accept_run(request);
-            break;
-        case RDY_ABOUT_SEND:
-            send_run(request);
-            break;
-        }
-    }
+    if (is_told)
+        request_tell(request, wakes, key);
     if (request->is_cancelled && !request->has_ended)
-        post_last(request, rdy_token_about(request->token) == RDY_ABOUT_SEND
-                               ? send_result(request, -ECANCELED)
-                               : -ECANCELED);
+        post_last(request, send_result(request, -ECANCELED));
 }
 
 /* The next whose work is due: the first, or any. */

@@ -8,6 +8,7 @@
 
 #include "tests/sim/kernel.h"
 #include "tests/sim/peers.h"
+#include "tests/sim/places.h"
 #include "tests/sim/programs.h"
 
 struct sim_scene sim_scene;
@@ -142,6 +143,8 @@ static void begin(void)
     }
     sim_peers_begin(places, places_count);
     sim_acts_begin(sim_scene.runtime);
+    sim_places_begin();
+    sim_callers_begin();
     if (sim.weather.shutdown_ns != SIM_NEVER)
         sim_after(sim.weather.shutdown_ns, time_to_shut, NULL, 0);
 }
@@ -156,7 +159,7 @@ bool sim_scene_quiet(void)
     sim_note("all is quiet", 0, 0, 0);
     sim.was_quiet = true;
     sim_peers_check();
-    sim_check(sim_scene.restless == 0);
+    sim_check(sim_scene.errands == 0);
     sim_scene_check_levels();
     sim_scene_shut();
     return true;

@@ -18,7 +18,7 @@ struct sim_scene {
     uint32_t sessions_count;     /* that began */
     uint32_t aborts;
     uint32_t naps;
-    uint32_t restless; /* tasks that wake themselves and have not ended */
+    uint32_t errands; /* tasks that end by themselves, and have not yet */
 };
 
 extern struct sim_scene sim_scene;

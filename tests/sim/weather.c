@@ -88,6 +88,18 @@ static void draw_urgent(struct sim_weather *weather)
     weather->has_guard = false;
 }
 
+/* That a ring dies with much in it is seldom, too. */
+static void draw_loss(struct sim_weather *weather)
+{
+    weather->is_ring = true;
+    weather->is_forced = false;
+    weather->is_lend_refused = false;
+    weather->is_completing = true;
+    weather->death_at = sim_between(2, 300);
+    weather->death_error = sim_below(2) ? -EPERM : -EOWNERDEAD;
+    weather->callers_count = 4;
+}
+
 void sim_draw_weather(struct sim_weather *weather)
 {
     draw_kernel(weather);
@@ -102,13 +114,20 @@ void sim_draw_weather(struct sim_weather *weather)
     weather->aborts_count = habit(1, 6);
     weather->sleepers_count = habit(1, 5);
     weather->sessions = some_of(SIM_SESSION_KINDS);
-    if (weather->is_completing && weather->sessions == 1u << SIM_SESSION_VECTOR)
-        weather->sessions |= 1u << SIM_SESSION_RECV;
     weather->peers = some_of(SIM_PEER_KINDS);
     if (weather->peers == 1u << SIM_PEER_URGENT)
         weather->peers |= 1u << SIM_PEER_FAITHFUL;
     weather->has_unix = sim_below(2);
     weather->has_guard = sim_below(3) == 0;
+    weather->callers_count = sim_below(2) ? 0 : (uint32_t)sim_between(1, 4);
+    weather->early_one_of = habit(1, 4);
     if (sim_below(16) == 0)
         draw_urgent(weather);
+    else if (sim_below(10) == 0)
+        draw_loss(weather);
+    if (weather->is_completing && weather->sessions == 1u << SIM_SESSION_VECTOR)
+        weather->sessions |= 1u << SIM_SESSION_RECV;
+    /* Who waits long for a connection would keep descriptors from those who are accepted. */
+    if (weather->fds_max <= SIM_SLEEPERS_FDS_MIN)
+        weather->callers_count = 0;
 }

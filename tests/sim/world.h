@@ -58,6 +58,7 @@ struct sim_weather {
     uint32_t short_one_of;   /* a call moves less than it could */
     uint32_t ghost_one_of;   /* a fact of an arming that has ended comes late, or once more */
     uint32_t relook_one_of;  /* a single wake-up is answered with the state instead of its key */
+    uint32_t early_one_of;   /* who waits for a connection is woken before there is one */
     uint32_t shortage_one_of; /* descriptors, memory: a call fails that will work later */
     uint64_t death_at;        /* the wait in which the ring dies; 0: never */
     int death_error;
@@ -66,6 +67,7 @@ struct sim_weather {
     uint32_t peers_count;
     uint32_t aborts_count;
     uint32_t sleepers_count;
+    uint32_t callers_count;
     uint32_t sessions; /* a bit for each kind, see programs.h */
     uint32_t peers;    /* the same of peers.h */
     bool has_unix;

@@ -434,7 +434,7 @@ ssize_t rdy_datagram_poll_recv(struct rdy_datagram *datagram, struct rdy_task *t
         return count;
     if (datagram_len)
         *datagram_len = (size_t)count;
-    return stored_len(count, buf_len);
+    return stored_len(count, iov.iov_len);
 }
 
 /* What came beside the bytes: IPv4 tells its type of service in one byte, IPv6 in an int. */
@@ -475,7 +475,6 @@ static ssize_t datagram_recv_from(struct rdy_datagram *datagram, struct rdy_task
     struct sockaddr_storage addr = {0};
     struct msghdr msg = {
         .msg_name = &addr, .msg_namelen = sizeof(addr), .msg_iov = &iov, .msg_iovlen = 1};
-    size_t buf_len = iov.iov_len;
     ssize_t count;
 
     /* Without room for them the kernel closes descriptors that a Unix peer sends. */
@@ -488,7 +487,7 @@ static ssize_t datagram_recv_from(struct rdy_datagram *datagram, struct rdy_task
         return count;
     info->addr = addr;
     rdy_datagram_describe(info, &msg, (size_t)count);
-    return stored_len(count, buf_len);
+    return stored_len(count, iov.iov_len);
 }
 
 ssize_t rdy_datagram_poll_recv_from(struct rdy_datagram *datagram, struct rdy_task *task, void *buf,

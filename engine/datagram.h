@@ -58,7 +58,8 @@ ssize_t rdy_datagram_take_news(struct rdy_datagram *datagram, struct rdy_task *t
 ssize_t rdy_datagram_send_message(struct rdy_datagram *datagram, struct rdy_task *task,
                                   const struct msghdr *msg);
 
-/* Takes or peeks one as a poll: its length as sent; what @msg points to is filled then. */
+/* Takes or peeks one as a poll: its length as sent; what @msg points to is filled then. Its iovec
+ * is no longer than what is there: the engine's buffer may have cut the end off before. */
 ssize_t rdy_datagram_recv_message(struct rdy_datagram *datagram, struct rdy_task *task,
                                   struct msghdr *msg, bool is_peek);
 

@@ -195,16 +195,17 @@ static ssize_t native_recv(struct rdy_datagram *datagram, struct rdy_task *task,
     return (ssize_t)buf->len;
 }
 
-/* The caller's @msg as recvmsg(2) would have left it. */
+/* The caller's @msg as recvmsg(2) would have left it, with no more room than there were bytes. */
 static void message_copy(const struct opened *opened, struct msghdr *msg)
 {
-    const struct iovec *iov = msg->msg_iov;
+    struct iovec *iov = msg->msg_iov;
     size_t name_len = opened->name_len < msg->msg_namelen ? opened->name_len : msg->msg_namelen;
 
     rdy_assert(msg->msg_iovlen == 1);
-    if (opened->payload_len > 0 && iov->iov_len > 0)
-        memcpy(iov->iov_base, opened->payload,
-               opened->payload_len < iov->iov_len ? opened->payload_len : iov->iov_len);
+    if (iov->iov_len > opened->payload_len)
+        iov->iov_len = opened->payload_len;
+    if (iov->iov_len > 0)
+        memcpy(iov->iov_base, opened->payload, iov->iov_len);
     if (msg->msg_name && name_len > 0)
         memcpy(msg->msg_name, opened->name, name_len);
     msg->msg_namelen = (socklen_t)opened->name_len;

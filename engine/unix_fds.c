@@ -246,5 +246,5 @@ ssize_t rdy_datagram_poll_recv_fds(struct rdy_datagram *datagram, struct rdy_tas
         return count;
     control_take(received, &room, &msg);
     received->datagram_len = (size_t)count;
-    return (size_t)count > buf_len ? (ssize_t)buf_len : count;
+    return (size_t)count > iov.iov_len ? (ssize_t)iov.iov_len : count;
 }

@@ -406,6 +406,52 @@ static void all_calls_take_from_the_same_queue(void **state)
         assert_int_equal(post->number[i], i);
 }
 
+/* With more room than a buffer of the engine has: no byte is counted that is not there. */
+static int poll_roomy(struct rdy_task *task, void *self)
+{
+    struct post *post = post_of(self);
+    size_t there = rdy_datagram_is_native(&post->socket) ? 256 : 600;
+    struct rdy_datagram_info info;
+    size_t datagram_len = 0;
+
+    while (post->count < post->goal) {
+        unsigned char bytes[1000];
+        ssize_t rc = 0;
+
+        memset(bytes, 0xff, sizeof(bytes));
+        if (post->count == 0)
+            rc = rdy_datagram_poll_peek_from(&post->socket, task, bytes, sizeof(bytes), &info);
+        else if (post->count == 1)
+            rc = rdy_datagram_poll_recv_from(&post->socket, task, bytes, sizeof(bytes), &info);
+        else
+            rc = rdy_datagram_poll_recv(&post->socket, task, bytes, sizeof(bytes), &datagram_len);
+        if (rc == RDY_PENDING)
+            return RDY_PENDING;
+        assert_int_equal(rc, there);
+        assert_int_equal(post->count < 2 ? info.datagram_len : datagram_len, 600);
+        assert_int_equal(bytes[there - 1], 0);
+        assert_int_equal(bytes[there], 0xff);
+        post->count++;
+    }
+    return 0;
+}
+
+static void copying_call_counts_no_more_than_a_buffer_had(void **state)
+{
+    struct rdy_driver_opts opts = {.buffers_count = 4, .buffer_size = 512};
+    struct post *post = *state;
+
+    rig_reopen(rig_in(post), &opts);
+    post_open(post);
+    assert_int_equal(rdy_datagram_start_completion(&post->socket), 0);
+    post->goal = 3;
+    post_say(post, 1, 600);
+    post_say(post, 2, 600);
+    post_run(post, poll_roomy);
+
+    assert_int_equal(post->count, 3);
+}
+
 /* --- ends --- */
 
 static void shutdown_of_the_driver_ends_a_wait(void **state)
@@ -490,6 +536,7 @@ int main(void)
         POST_ON_THREE(queue_is_bounded_and_the_kernel_holds_the_rest),
         POST_ON_THREE(pool_with_buffers_too_small_is_refused),
         POST_ON_THREE(all_calls_take_from_the_same_queue),
+        POST_ON_THREE(copying_call_counts_no_more_than_a_buffer_had),
         POST_ON_THREE(shutdown_of_the_driver_ends_a_wait),
         POST_ON_THREE(task_aborted_in_a_receive_leaves_the_datagram_to_the_next),
         POST_ON_THREE(close_with_datagrams_that_nobody_took_leaves_nothing),

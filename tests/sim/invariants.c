@@ -5,6 +5,7 @@
  * has one owner. And when all is quiet: readiness holds what the kernel would say.
  */
 #include "engine/completion.h"
+#include "engine/message.h"
 #include "tests/sim/kernel.h"
 #include "tests/sim/scene.h"
 
@@ -46,6 +47,17 @@ static void check_cancelled(const struct rdy_scheduled_io *io, uint64_t token, c
                  what);
 }
 
+/* Datagrams are tried several at a time, each under a token of its own. */
+static enum sim_hold send_hold(const struct rdy_lane *lane, uint64_t token)
+{
+    enum sim_hold hold = sim_kernel_hold(token);
+    uint64_t places = lane->message ? RDY_MESSAGE_TRIES : 1;
+
+    for (uint64_t i = 1; i < places && hold == SIM_HOLD_NONE; i++)
+        hold = sim_kernel_hold(token | i << RDY_TOKEN_ARMING_SHIFT);
+    return hold;
+}
+
 static void check_lane(const struct rdy_scheduled_io *io)
 {
     const struct rdy_lane *lane = rdy_lane_of(io);
@@ -54,7 +66,7 @@ static void check_lane(const struct rdy_scheduled_io *io)
         rdy_scheduled_io_op_token(io, is_listener ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV);
     uint64_t send_token = rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND);
     enum sim_hold recv = sim_kernel_hold(recv_token);
-    enum sim_hold send = sim_kernel_hold(send_token);
+    enum sim_hold send = send_hold(lane, send_token);
     bool is_receiving = lane->recv == RDY_RECV_ACTIVE || lane->recv == RDY_RECV_CANCELLING;
     bool is_awaited = lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING;
 

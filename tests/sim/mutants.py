@@ -278,6 +278,87 @@ MUTANTS = [
         "lane->send == RDY_SEND_WAITING &&",
     ),
     Mutant(
+        "receive of datagrams that ended is not begun again",
+        "engine/lane_message.c",
+        "    if (lane->received_count < completion->message_queue_max)\n"
+        "        rdy_recv_want(completion, lane);\n",
+        "",
+    ),
+    Mutant(
+        "news of the network is told again",
+        "engine/lane_message.c",
+        "    lane->recv_error = 0;\n    if (lane->recv == RDY_RECV_ENDED)",
+        "    if (lane->recv == RDY_RECV_ENDED)",
+    ),
+    Mutant(
+        "datagram that met a full socket is taken for sent",
+        "engine/lane_message.c",
+        "        return FATE_FULL;\n    default:",
+        "        return FATE_SENT;\n    default:",
+    ),
+    Mutant(
+        "news of others costs the datagram that met it",
+        "engine/lane_message.c",
+        "    if (rdy_datagram_is_news(error) && !letter->refused) {",
+        "    if (false) {",
+    ),
+    Mutant(
+        "news that cost no datagram is not told",
+        "engine/lane_message.c",
+        "        if (letter->refused && lane->send_error == 0)\n"
+        "            lane->send_error = (int16_t)letter->refused;\n",
+        "",
+    ),
+    Mutant(
+        "datagram that was refused is told of by nobody",
+        "engine/lane_message.c",
+        "    if (lane->send_error == 0)\n        lane->send_error = (int16_t)error;\n"
+        "    return FATE_REFUSED;",
+        "    return FATE_REFUSED;",
+    ),
+    Mutant(
+        "fact of a datagram is taken for the first one's",
+        "engine/lane_message.c",
+        "    uint32_t place = (uint32_t)(fact->token >> RDY_TOKEN_ARMING_SHIFT) % "
+        "RDY_TOKEN_ARMINGS;",
+        "    uint32_t place = 0;",
+    ),
+    Mutant(
+        "datagrams beyond one turn's wait for somebody's event",
+        "engine/lane_message.c",
+        "    if (letter)\n        completion->is_impatient = true;\n",
+        "",
+    ),
+    Mutant(
+        "datagram for which the ring had no room is forgotten",
+        "engine/lane_message.c",
+        "        rdy_send_make_dirty(completion, lane); /* no room now: try again in the next "
+        "turn */\n        return;",
+        "        return;",
+    ),
+    Mutant(
+        "datagrams that a lost ring received are skipped",
+        "engine/message.h",
+        "    return !rdy_lane_is_plain(lane) || lane->received.first || lane->recv_error;",
+        "    return !rdy_lane_is_plain(lane);",
+        ["engine/datagram_completion.c"],
+    ),
+    Mutant(
+        "datagram cut off by a buffer counts as whole",
+        "engine/datagram_completion.c",
+        "    if (iov->iov_len > opened->payload_len)\n"
+        "        iov->iov_len = opened->payload_len;\n    if (iov->iov_len > 0)\n"
+        "        memcpy(iov->iov_base, opened->payload, iov->iov_len);",
+        "    memcpy(iov->iov_base, opened->payload,\n"
+        "           opened->payload_len < iov->iov_len ? opened->payload_len : iov->iov_len);",
+    ),
+    Mutant(
+        "empty datagram counts as none",
+        "engine/lane_recv.c",
+        "lane->message ? (int32_t)RDY_MESSAGE_HEAD_SIZE : 1;",
+        "lane->message ? (int32_t)RDY_MESSAGE_HEAD_SIZE + 1 : 1;",
+    ),
+    Mutant(
         "descriptor is closed while the ring has it",
         "engine/registration.c",
         "    rdy_driver_request(io, request);\n    if (rdy_driver_is_own_thread(driver))\n",

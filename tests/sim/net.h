@@ -82,7 +82,8 @@ struct sim_sock {
 
     struct sockaddr_storage address;
     socklen_t address_len;
-    void *actor; /* the peer whose socket it is, if any */
+    void *actor;              /* the peer whose socket it is, if any */
+    struct sim_mailbox *mail; /* of a datagram socket: see mail.h */
 };
 
 struct sim_sock *sim_sock_make(bool is_unix);

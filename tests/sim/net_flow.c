@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/sim/mail.h"
+
 #define MARK_NS 2000u /* the longest time between the two wake-ups of urgent data */
 
 void sim_flow_send(struct sim_sock *to, sim_event_fn *fn, uint64_t data)
@@ -62,6 +64,8 @@ uint32_t sim_sock_poll(const struct sim_sock *sock)
 {
     uint32_t events = sock->error ? RDY_EV_ERR : 0;
 
+    if (sock->mail)
+        return sim_mail_poll(sock);
     switch (sock->state) {
     case SIM_SOCK_NEW:
         return RDY_EV_OUT | RDY_EV_HUP;

@@ -67,6 +67,9 @@ void sim_acts_begin(struct rdy_runtime *runtime);
 /* callers.c: tasks that connect to places of all kinds, see places.h. */
 void sim_callers_begin(void);
 
+/* posts.c: an echo of datagrams, and who asks others for one. */
+void sim_posts_begin(void);
+
 /* guard.c: a server over registrations, with events held over several turns. */
 void sim_guard_begin(const struct sockaddr *addr, socklen_t addr_len);
 

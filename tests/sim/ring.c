@@ -8,6 +8,7 @@
  */
 #include "tests/sim/ring.h"
 #include "engine/sys.h"
+#include "tests/sim/mail.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -156,7 +157,7 @@ static int ring_send(struct rdy_backend *backend, const struct rdy_backend_send 
         .kind = SIM_SQE_SEND, .fd = send->fd, .token = send->token, .may_wait = send->may_wait};
 
     rdy_assert(send->message->msg_iovlen > 0 && send->message->msg_iovlen <= SIM_PIECES_MAX);
-    if (send->message->msg_iovlen == 1)
+    if (send->message->msg_iovlen == 1 && !send->message->msg_name)
         sqe.single = send->message->msg_iov[0];
     else
         sqe.message = send->message;
@@ -172,11 +173,17 @@ static int ring_connect(struct rdy_backend *backend, int fd, uint64_t token,
     return ring_queue(ring_of(backend), sqe);
 }
 
-/* The simulated ring receives no datagrams: nobody in here asks for it. */
 static int ring_messages(struct rdy_backend *backend)
 {
     (void)backend;
-    return -EOPNOTSUPP;
+    return sim.weather.is_mail_refused ? -EOPNOTSUPP : 0;
+}
+
+static int ring_recv_message(struct rdy_backend *backend, int fd, uint64_t token,
+                             bool is_data_there)
+{
+    sim_check(!sim.weather.is_mail_refused && sim_sock_of(fd)->mail);
+    return ring_recv(backend, fd, token, is_data_there);
 }
 
 static int ring_close_file(struct rdy_backend *backend, int fd)
@@ -216,6 +223,16 @@ static void ring_submit(struct sim_ring *ring)
 
 /* --- completions --- */
 
+/* A completion that nobody will see: its buffer is the kernel's again. */
+static void buffer_lose(struct sim_ring *ring, const struct rdy_fact *fact)
+{
+    if ((fact->flags & RDY_FACT_BUFFER) == 0)
+        return;
+    ring->is_kernels[fact->buffer] = true;
+    if (ring->letters[fact->buffer])
+        sim_mail_lose(ring->letters[fact->buffer]);
+}
+
 bool sim_ring_post(struct sim_ring *ring, struct rdy_fact fact)
 {
     bool is_full = ring->cqes_count >= ring->cq_entries;
@@ -226,8 +243,7 @@ bool sim_ring_post(struct sim_ring *ring, struct rdy_fact fact)
         rdy_token_about(fact.token) != RDY_ABOUT_ACCEPT) {
         ring->death = -EBADR;
         ring->backend.has_lost = true;
-        if (fact.flags & RDY_FACT_BUFFER)
-            ring->is_kernels[fact.buffer] = true;
+        buffer_lose(ring, &fact);
         sim_note("a completion is lost, and the ring with it", (int64_t)fact.token, 0, 0);
         return (fact.flags & RDY_FACT_LAST) == 0;
     }
@@ -358,8 +374,7 @@ static void drop_waiting(struct sim_ring *ring)
             sim_sock_give_up(sim_sock_of(fact->result));
             (void)sim_fd_close(fact->result);
         }
-        if (fact->flags & RDY_FACT_BUFFER)
-            ring->is_kernels[fact->buffer] = true;
+        buffer_lose(ring, fact);
     }
 }
 
@@ -470,6 +485,7 @@ static const struct rdy_backend_ops ring_ops = {
     .connect = ring_connect,
     .close_file = ring_close_file,
     .messages = ring_messages,
+    .recv_message = ring_recv_message,
     .salvage = ring_salvage,
 };
 

@@ -3,6 +3,7 @@
 #ifndef RDY_TESTS_SIM_RING_H
 #define RDY_TESTS_SIM_RING_H
 
+#include <netinet/in.h>
 #include <sys/uio.h>
 
 #include "tests/sim/kernel.h"
@@ -31,7 +32,7 @@ struct sim_sqe {
     bool is_data_there;
     bool may_wait;
     struct iovec single;          /* a send of one piece */
-    const struct msghdr *message; /* of several: read when it is submitted */
+    const struct msghdr *message; /* of several, or with an address: read when it is submitted */
     const struct sockaddr *addr;  /* of a connect, the same */
     socklen_t addr_len;
 };
@@ -52,6 +53,8 @@ struct sim_request {
     struct iovec pieces[SIM_PIECES_MAX];
     uint32_t pieces_count;
     size_t sent;
+    struct sockaddr_in to; /* of a datagram that is to be sent */
+    bool has_to;
 };
 
 struct sim_ring {
@@ -85,6 +88,7 @@ struct sim_ring {
     uint32_t free[SIM_BUFFERS_MAX];
     uint32_t free_count;
     bool is_kernels[SIM_BUFFERS_MAX];
+    struct sim_letter *letters[SIM_BUFFERS_MAX]; /* that fill them; NULL: no letter does */
 };
 
 /* ring_run.c */
@@ -100,6 +104,25 @@ uint64_t sim_ring_work_ns(const struct sim_ring *ring);
 
 /* Ends the request without a completion. */
 void sim_ring_forget(struct sim_request *request);
+
+/* Ends it with one. */
+void sim_ring_post_last(struct sim_request *request, int result);
+
+/* A completion of a multishot request, perhaps its last; then false. */
+bool sim_ring_post_more(struct sim_request *request, struct rdy_fact fact);
+
+/* A free buffer, of which there is one; and back to where it was. */
+uint32_t sim_ring_buffer_take(struct sim_ring *ring);
+void sim_ring_buffer_untake(struct sim_ring *ring, uint32_t buffer);
+
+/* ring_message.c: the same of datagrams as is done of streams there. */
+
+/* False when there is nothing more now, or the request has ended. */
+bool sim_ring_message_recv(struct sim_request *request);
+
+/* What is to be sent is read when the request is submitted; 0, -EAGAIN or another error. */
+void sim_ring_message_keep(struct sim_request *request, const struct msghdr *message);
+ssize_t sim_ring_message_send(struct sim_request *request);
 
 /* ring.c */
 

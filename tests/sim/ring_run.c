@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "engine/poison.h"
+#include "tests/sim/mail.h"
 
 /* Work that one enter runs, and rounds of a multishot receive in one piece of work. */
 #define PORTION    20u
@@ -78,7 +79,7 @@ static void requests_reap(struct sim_ring *ring)
     ring->requests_count = kept;
 }
 
-static void post_last(struct sim_request *request, int result)
+void sim_ring_post_last(struct sim_request *request, int result)
 {
     struct rdy_fact fact = {.token = request->token, .result = result, .flags = RDY_FACT_LAST};
 
@@ -86,8 +87,7 @@ static void post_last(struct sim_request *request, int result)
     sim_ring_forget(request);
 }
 
-/* A completion of a multishot request, perhaps its last. */
-static bool post_more(struct sim_request *request, struct rdy_fact fact)
+bool sim_ring_post_more(struct sim_request *request, struct rdy_fact fact)
 {
     if (sim_one_of(sim.weather.ended_one_of))
         fact.flags |= RDY_FACT_LAST;
@@ -103,7 +103,7 @@ static void poll_tell(struct sim_request *request, uint32_t events, uint32_t fla
 {
     struct rdy_fact fact = {.token = request->token, .events = events, .flags = flags};
 
-    (void)post_more(request, fact);
+    (void)sim_ring_post_more(request, fact);
 }
 
 static void poll_run(struct sim_request *request, uint32_t wakes, uint32_t key)
@@ -132,7 +132,7 @@ static void poll_begin(struct sim_request *request)
 
 /* --- receives --- */
 
-static uint32_t buffer_take(struct sim_ring *ring)
+uint32_t sim_ring_buffer_take(struct sim_ring *ring)
 {
     uint32_t buffer = ring->free[0];
 
@@ -141,7 +141,7 @@ static uint32_t buffer_take(struct sim_ring *ring)
     return buffer;
 }
 
-static void buffer_untake(struct sim_ring *ring, uint32_t buffer)
+void sim_ring_buffer_untake(struct sim_ring *ring, uint32_t buffer)
 {
     memmove(ring->free + 1, ring->free, ring->free_count * sizeof(ring->free[0]));
     ring->free[0] = buffer;
@@ -157,26 +157,29 @@ static bool recv_once(struct sim_request *request)
     unsigned char *memory;
     ssize_t count;
 
+    if (request->file->sock->mail)
+        return sim_ring_message_recv(request);
     if (ring->free_count == 0) {
-        post_last(request, -ENOBUFS);
+        sim_ring_post_last(request, -ENOBUFS);
         return false;
     }
     if (room > 1 && sim_one_of(sim.weather.short_one_of))
         room = (size_t)sim_between(1, room);
-    fact.buffer = buffer_take(ring);
+    fact.buffer = sim_ring_buffer_take(ring);
     memory = ring->memory + (size_t)fact.buffer * ring->buffer_size;
     rdy_unpoison(memory, ring->buffer_size); /* it is the kernel's to write to, but only its */
     count = sim_sock_recv(request->file->sock, memory, room, false);
     if (count <= 0) {
         rdy_poison(memory, ring->buffer_size);
-        buffer_untake(ring, fact.buffer);
+        sim_ring_buffer_untake(ring, fact.buffer);
         if (count != -EAGAIN)
-            post_last(request, (int)count);
+            sim_ring_post_last(request, (int)count);
         return false;
     }
     ring->is_kernels[fact.buffer] = false;
+    ring->letters[fact.buffer] = NULL;
     fact.result = (int32_t)count;
-    return post_more(request, fact);
+    return sim_ring_post_more(request, fact);
 }
 
 static void recv_run(struct sim_request *request)
@@ -222,11 +225,11 @@ static void accept_run(struct sim_request *request)
         if (fd == -EAGAIN)
             return;
         if (fd < 0) {
-            post_last(request, fd);
+            sim_ring_post_last(request, fd);
             return;
         }
         fact.result = fd;
-        if (!post_more(request, fact))
+        if (!sim_ring_post_more(request, fact))
             return;
     }
 }
@@ -236,6 +239,8 @@ static void accept_run(struct sim_request *request)
 /* Sends what fits; false when the rest has to wait. */
 static ssize_t send_some(struct sim_request *request)
 {
+    if (request->file->sock->mail)
+        return sim_ring_message_send(request);
     while (request->pieces_count > 0) {
         struct iovec *piece = &request->pieces[0];
         ssize_t count = sim_sock_send(request->file->sock, piece->iov_base, piece->iov_len);
@@ -253,6 +258,15 @@ static ssize_t send_some(struct sim_request *request)
     return 0;
 }
 
+/* A datagram whose request could not be made. */
+static void note_unsent(struct sim_sock *sock, const struct sim_sqe *sqe)
+{
+    const struct msghdr single = {.msg_iov = (struct iovec *)(uintptr_t)&sqe->single,
+                                  .msg_iovlen = 1};
+
+    sim_mail_note_send(sock, sqe->message ? sqe->message : &single, -ENOMEM);
+}
+
 static int send_result(const struct sim_request *request, int error)
 {
     return request->sent > 0 ? (int)request->sent : error;
@@ -263,7 +277,7 @@ static void send_run(struct sim_request *request)
     ssize_t rc = send_some(request);
 
     if (rc != -EAGAIN)
-        post_last(request, send_result(request, (int)rc));
+        sim_ring_post_last(request, send_result(request, (int)rc));
 }
 
 static void send_begin(struct sim_request *request, const struct sim_sqe *sqe)
@@ -275,6 +289,8 @@ static void send_begin(struct sim_request *request, const struct sim_sqe *sqe)
 
     request->pieces_count = (uint32_t)message->msg_iovlen;
     memcpy(request->pieces, message->msg_iov, request->pieces_count * sizeof(struct iovec));
+    if (request->file->sock->mail)
+        sim_ring_message_keep(request, message);
     sim_sock_watch(request->file->sock, &request->waiter);
     rc = send_some(request);
     sim_note("send of the ring: socket, sent, result", request->file->sock->id,
@@ -282,7 +298,7 @@ static void send_begin(struct sim_request *request, const struct sim_sqe *sqe)
     if (rc == 0 && !sqe->may_wait)
         sim_ring_forget(request);
     else if (rc != -EAGAIN || !sqe->may_wait)
-        post_last(request, send_result(request, (int)rc));
+        sim_ring_post_last(request, send_result(request, (int)rc));
 }
 
 /* --- connects --- */
@@ -297,7 +313,7 @@ static void connect_run(struct sim_request *request)
     int rc = sim_sock_connect(sock, NULL, 0);
 
     sim_note("connect of the ring: socket, result", sock->id, rc, 0);
-    post_last(request, rc == -EISCONN ? 0 : rc);
+    sim_ring_post_last(request, rc == -EISCONN ? 0 : rc);
 }
 
 /* It may be given up without an answer; the socket goes on connecting. */
@@ -308,9 +324,9 @@ static void connect_begin(struct sim_request *request, const struct sim_sqe *sqe
 
     sim_sock_watch(request->file->sock, &request->waiter);
     if (rc != -EINPROGRESS)
-        post_last(request, rc);
+        sim_ring_post_last(request, rc);
     else if (sim_one_of(sim.weather.ended_one_of))
-        post_last(request, reasons[sim_below(sizeof(reasons) / sizeof(reasons[0]))]);
+        sim_ring_post_last(request, reasons[sim_below(sizeof(reasons) / sizeof(reasons[0]))]);
 }
 
 /* --- all of them --- */
@@ -342,6 +358,8 @@ void sim_ring_begin(struct sim_ring *ring, const struct sim_sqe *sqe)
         sim_fail("descriptor %d was submitted, but is not open any more", sqe->fd);
     if (sim_one_of(sim.weather.spoilt_one_of) && sqe->kind != SIM_SQE_ACCEPT) {
         refusal.result = -ENOMEM;
+        if (file->sock->mail && sqe->kind == SIM_SQE_SEND)
+            note_unsent(file->sock, sqe);
         (void)sim_ring_post(ring, refusal);
         return;
     }
@@ -408,7 +426,7 @@ static void request_run(struct sim_request *request)
     if (is_told)
         request_tell(request, wakes, key);
     if (request->is_cancelled && !request->has_ended)
-        post_last(request, send_result(request, -ECANCELED));
+        sim_ring_post_last(request, send_result(request, -ECANCELED));
 }
 
 /* The next whose work is due: the first, or any. */

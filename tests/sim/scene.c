@@ -7,6 +7,8 @@
 #include <sys/un.h>
 
 #include "tests/sim/kernel.h"
+#include "tests/sim/mail.h"
+#include "tests/sim/mail_peers.h"
 #include "tests/sim/peers.h"
 #include "tests/sim/places.h"
 #include "tests/sim/programs.h"
@@ -145,6 +147,8 @@ static void begin(void)
     sim_acts_begin(sim_scene.runtime);
     sim_places_begin();
     sim_callers_begin();
+    sim_mail_peers_begin();
+    sim_posts_begin();
     if (sim.weather.shutdown_ns != SIM_NEVER)
         sim_after(sim.weather.shutdown_ns, time_to_shut, NULL, 0);
 }
@@ -161,6 +165,7 @@ bool sim_scene_quiet(void)
     sim_peers_check();
     sim_check(sim_scene.errands == 0);
     sim_scene_check_levels();
+    sim_mail_check();
     sim_scene_shut();
     return true;
 }
@@ -223,5 +228,6 @@ void sim_scene_run(uint64_t seed, bool is_tracing)
         sim_fail("%u files are left open", sim_files_open());
     sim_peers_end();
     sim_end();
+    sim_mail_end();
     sim_net_end();
 }

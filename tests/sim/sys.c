@@ -8,12 +8,14 @@
 
 #include <netinet/in.h>
 
+#include "engine/sys_datagram.h"
 #include "engine/sys_pipe.h"
 #include "engine/sys_socket.h"
 #include "engine/sys_splice.h"
 #include "engine/sys_stream.h"
 #include "tests/sim/files.h"
 #include "tests/sim/kernel.h"
+#include "tests/sim/mail.h"
 
 static struct sim_sock *sock_of(int fd)
 {
@@ -30,8 +32,7 @@ static struct sim_sock *sock_of(int fd)
 
 int rdy_sys_file_kind(int fd, enum rdy_file_kind *kind)
 {
-    (void)sock_of(fd);
-    *kind = RDY_FILE_STREAM;
+    *kind = sock_of(fd)->mail ? RDY_FILE_DATAGRAM : RDY_FILE_STREAM;
     return 0;
 }
 
@@ -80,15 +81,24 @@ void rdy_sys_futex_wake(uint32_t *word, int waiters)
 
 int rdy_sys_socket(int family, int type, int protocol)
 {
-    (void)type;
     (void)protocol;
     sim_spend();
+    if (type & SOCK_DGRAM)
+        return sim_open_sock(sim_mail_make(true));
     return sim_open_sock(sim_sock_make(family == AF_UNIX));
+}
+
+int rdy_sys_socketpair(int type, int fds[2])
+{
+    (void)fds;
+    sim_fail("a pair of sockets of type %d is asked for", type);
 }
 
 int rdy_sys_bind(int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
-    return sim_sock_bind(sock_of(fd), addr, addr_len);
+    struct sim_sock *sock = sock_of(fd);
+
+    return sock->mail ? sim_mail_bind(sock, addr, addr_len) : sim_sock_bind(sock, addr, addr_len);
 }
 
 int rdy_sys_listen(int fd, int backlog)
@@ -126,7 +136,9 @@ int rdy_sys_accept(int fd)
 
 int rdy_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
-    return sim_sock_connect(sock_of(fd), addr, addr_len);
+    struct sim_sock *sock = sock_of(fd);
+
+    return sock->mail ? sim_mail_connect(sock, addr) : sim_sock_connect(sock, addr, addr_len);
 }
 
 static void address_out(const struct sim_sock *sock, struct sockaddr *addr, socklen_t *addr_len)
@@ -287,7 +299,24 @@ ssize_t rdy_sys_send_vector(int fd, const struct iovec *iov, size_t iov_count)
 
 ssize_t rdy_sys_send_message(int fd, const struct msghdr *msg)
 {
-    return rdy_sys_send_vector(fd, msg->msg_iov, msg->msg_iovlen);
+    struct sim_sock *sock = sock_of(fd);
+
+    return sock->mail ? sim_mail_send(sock, msg)
+                      : rdy_sys_send_vector(fd, msg->msg_iov, msg->msg_iovlen);
+}
+
+/* --- datagrams --- */
+
+ssize_t rdy_sys_recv_datagram(int fd, struct msghdr *msg, bool is_peek)
+{
+    return sim_mail_recv(sock_of(fd), msg, is_peek);
+}
+
+/* Asked of a Unix socket whose peer is full, and there are no Unix datagrams. */
+int rdy_sys_unsent_bytes(int fd, int *count)
+{
+    (void)count;
+    sim_fail("descriptor %d is asked for its unsent bytes", fd);
 }
 
 /* --- pipes, for splices only --- */

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "tests/sim/files.h"
+#include "tests/sim/mail.h"
 #include "tests/sim/peers.h"
 #include "tests/sim/programs.h"
 
@@ -74,6 +75,32 @@ static void draw_engine(struct sim_weather *weather)
     weather->is_completing = sim_below(2);
 }
 
+static void draw_mail(struct sim_weather *weather)
+{
+    weather->posts_count = (uint32_t)sim_between(1, 2);
+    weather->askers_count = (uint32_t)sim_below(4);
+    weather->mail_peers = (uint32_t)sim_between(1, 5);
+    weather->letter_max = (uint32_t)PICK(8, 60, 300, SIM_LETTER_MAX);
+    weather->mail_room = (uint32_t)PICK(300, 1000, 3000, 100000);
+    weather->mail_queue = (uint32_t)PICK(2000, 5000, 100000);
+    weather->is_mail_refused = sim_below(8) == 0;
+    weather->loss_one_of = habit(2, 20);
+    weather->refuse_one_of = habit(2, 30);
+    weather->send_queue_max = (uint32_t)PICK(1, 1000, 65536);
+    if (sim_below(3) == 0) { /* room for all that is said at once */
+        weather->send_queue_max = 65536;
+        weather->mail_room = 100000;
+        weather->task_budget = 128;
+    } else if (sim_below(3) == 0) { /* or hardly for anything */
+        weather->mail_room = 300;
+        weather->busy_one_of = (uint32_t)sim_between(2, 6);
+    }
+    if (sim_below(3))
+        weather->is_completing = true;
+    if (weather->is_completing && sim_below(4))
+        weather->buffer_size = (uint32_t)PICK(512, 700, 4096);
+}
+
 /* What an urgent mark can do to a reader is seldom, so some seeds are about nothing else. */
 static void draw_urgent(struct sim_weather *weather)
 {
@@ -98,6 +125,7 @@ static void draw_loss(struct sim_weather *weather)
     weather->death_at = sim_between(2, 300);
     weather->death_error = sim_below(2) ? -EPERM : -EOWNERDEAD;
     weather->callers_count = 4;
+    draw_mail(weather);
 }
 
 void sim_draw_weather(struct sim_weather *weather)
@@ -121,6 +149,8 @@ void sim_draw_weather(struct sim_weather *weather)
     weather->has_guard = sim_below(3) == 0;
     weather->callers_count = sim_below(2) ? 0 : (uint32_t)sim_between(1, 4);
     weather->early_one_of = habit(1, 4);
+    if (sim_below(3) == 0)
+        draw_mail(weather);
     if (sim_below(16) == 0)
         draw_urgent(weather);
     else if (sim_below(10) == 0)
@@ -128,6 +158,9 @@ void sim_draw_weather(struct sim_weather *weather)
     if (weather->is_completing && weather->sessions == 1u << SIM_SESSION_VECTOR)
         weather->sessions |= 1u << SIM_SESSION_RECV;
     /* Who waits long for a connection would keep descriptors from those who are accepted. */
-    if (weather->fds_max <= SIM_SLEEPERS_FDS_MIN)
+    if (weather->fds_max <= SIM_SLEEPERS_FDS_MIN) {
         weather->callers_count = 0;
+        weather->posts_count = 0;
+        weather->askers_count = 0;
+    }
 }

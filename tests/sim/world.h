@@ -33,6 +33,7 @@ struct sim_weather {
     bool is_keeping_order;  /* completions come in the order of their causes */
     bool is_completing;     /* listeners accept in completion mode */
     bool is_dropping;       /* what does not fit into the completion queue may be lost: -EBADR */
+    bool is_mail_refused;   /* a ring that does not receive datagrams */
     bool is_reset_clearing; /* a reset throws away what was received before it */
     uint32_t cq_entries;
     uint32_t events_max;
@@ -68,8 +69,16 @@ struct sim_weather {
     uint32_t aborts_count;
     uint32_t sleepers_count;
     uint32_t callers_count;
-    uint32_t sessions; /* a bit for each kind, see programs.h */
-    uint32_t peers;    /* the same of peers.h */
+    uint32_t posts_count;   /* programs that receive and answer datagrams */
+    uint32_t askers_count;  /* those that send and wait for the answer */
+    uint32_t mail_peers;    /* who sends to the former */
+    uint32_t mail_room;     /* bytes of a socket's letters that are leaving */
+    uint32_t mail_queue;    /* and of those that have arrived */
+    uint32_t letter_max;    /* bytes of the longest letter */
+    uint32_t loss_one_of;   /* a letter is lost on its way */
+    uint32_t refuse_one_of; /* the kernel refuses to send one */
+    uint32_t sessions;      /* a bit for each kind, see programs.h */
+    uint32_t peers;         /* the same of peers.h */
     bool has_unix;
     bool has_guard;
 };

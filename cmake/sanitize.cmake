@@ -16,4 +16,6 @@ elseif(NOT RDY_SANITIZE STREQUAL "")
     "RDY_SANITIZE is '${RDY_SANITIZE}': use address, thread, coverage or fuzzer, or leave it empty")
 endif()
 target_compile_options(rdy_sanitize INTERFACE ${flags})
+target_compile_definitions(rdy_sanitize INTERFACE
+                           $<$<STREQUAL:${RDY_SANITIZE},coverage>:RDY_COVERAGE>)
 target_link_options(rdy_sanitize INTERFACE ${flags})

@@ -251,6 +251,27 @@ static void kernel_without_buffer_rings_watches_and_lends_nothing(void **state)
     uring_end(uring);
 }
 
+/* What the caller will never ask for, the kernel shall not do for anybody. */
+static void ring_that_only_watches_refuses_all_else(void **state)
+{
+    static const struct rdy_backend_opts watching = {.events_max = 8, .is_watching_only = true};
+    static unsigned char memory[2][64];
+    struct rdy_fact fact;
+    struct uring *uring;
+
+    (void)state;
+    uring = uring_new(&watching);
+    uring_works(uring);
+    assert_int_equal(uring->backend.ops->lend(&uring->backend, memory, 2, 64), -EACCES);
+    assert_int_equal(
+        uring->backend.ops->accept(&uring->backend, 0, (uint64_t)RDY_ABOUT_ACCEPT << 62 | TOKEN),
+        0);
+    fact = next_fact(uring);
+    assert_int_equal(fact.result, -EACCES);
+    assert_int_equal(fact.flags, RDY_FACT_LAST);
+    uring_end(uring);
+}
+
 /* --- the smoke test --- */
 
 /* Nothing of the engine's any more: an answer to a cancel that went well. */
@@ -561,6 +582,7 @@ int main(void)
         ODD(ring_without_an_array_of_requests_has_none_filled),
         ODD(each_step_that_fails_is_named_and_leaves_nothing_open),
         ODD(kernel_without_buffer_rings_watches_and_lends_nothing),
+        ODD(ring_that_only_watches_refuses_all_else),
         ODD(ring_that_lies_does_not_pass),
         ODD(want_of_a_descriptor_says_nothing_of_the_ring),
         ODD(ring_that_dies_in_its_smoke_test_does_not_pass),

@@ -58,4 +58,7 @@ ssize_t rdy_sys_send(int fd, const void *data, size_t len);
  */
 uint64_t rdy_sys_fail_nth(uint64_t nth, int err);
 
+/* The same for every call from now on; 0 turns it off. */
+uint64_t rdy_sys_fail_all(int err);
+
 #endif

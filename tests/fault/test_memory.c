@@ -3,127 +3,29 @@
  * Every allocation of the engine fails in its turn: the first, the second, and so on until a whole
  * scene has gone through without. Whatever fails, the scene ends, with -ENOMEM or in order; nothing
  * is left of it, neither memory nor descriptors; and the next run works.
- *
- * The linker puts the functions below in front of the C library's and jemalloc's (--wrap), for what
- * is linked statically: the engine and this file. So the engine has no seam for it, and what is
- * tested is the library as it ships.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "tests/support/memory.h"
 #include "tests/support/runtime.h"
 
 #include <rdy/rdy.h>
 
 #include "engine/base.h"
 
-#define NTH_MAX 5000u /* more allocations than any scene makes */
-#define LIFE_S  100   /* then it hangs */
+#define LIFE_S 100 /* then it hangs */
 /* Those of opening a runtime alone are more. */
 #define ALLOCATIONS_MIN 5u
-#define FDS_MAX         256
 #define BYTES           3000u
 #define CROWD           40
 #define SOME_SIZE       100u
 
 #define PATIENCE_NS (200 * RDY_NS_PER_MS) /* with a connection that was lost */
-
-static struct {
-    bool is_on;
-    uint32_t fail_at; /* 0: none */
-    uint32_t calls;
-    int64_t live; /* allocations that were not freed */
-} memory;
-
-/* True if this one is to fail. */
-static bool fails(void)
-{
-    return memory.is_on && ++memory.calls == memory.fail_at;
-}
-
-static void *came(void *made)
-{
-    if (memory.is_on && made)
-        memory.live++;
-    return made;
-}
-
-static void went(const void *freed)
-{
-    if (memory.is_on && freed)
-        memory.live--;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-void *__real_aligned_alloc(size_t align, size_t size);
-void *__wrap_aligned_alloc(size_t align, size_t size);
-int __real_posix_memalign(void **out, size_t align, size_t size);
-int __wrap_posix_memalign(void **out, size_t align, size_t size);
-void __real_free(void *memory);
-void __wrap_free(void *memory);
-void *__real_mallocx(size_t size, int flags);
-void *__wrap_mallocx(size_t size, int flags);
-void __real_dallocx(void *memory, int flags);
-void __wrap_dallocx(void *memory, int flags);
-
-void *__wrap_malloc(size_t size)
-{
-    return fails() ? NULL : came(__real_malloc(size));
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails() ? NULL : came(__real_calloc(count, size));
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-    bool is_new = !old;
-    void *made = fails() ? NULL : __real_realloc(old, size);
-
-    return is_new ? came(made) : made;
-}
-
-void *__wrap_aligned_alloc(size_t align, size_t size)
-{
-    return fails() ? NULL : came(__real_aligned_alloc(align, size));
-}
-
-int __wrap_posix_memalign(void **out, size_t align, size_t size)
-{
-    int err = fails() ? ENOMEM : __real_posix_memalign(out, align, size);
-
-    if (err == 0)
-        (void)came(*out);
-    return err;
-}
-
-void __wrap_free(void *freed)
-{
-    went(freed);
-    __real_free(freed);
-}
-
-void *__wrap_mallocx(size_t size, int flags)
-{
-    return fails() ? NULL : came(__real_mallocx(size, flags));
-}
-
-void __wrap_dallocx(void *freed, int flags)
-{
-    went(freed);
-    __real_dallocx(freed, flags);
-}
 
 /* --- scenes --- */
 
@@ -382,15 +284,6 @@ static int takes_buffers(struct scene *scene)
 
 /* --- the walk --- */
 
-static int fds_open(void)
-{
-    int count = 0;
-
-    for (int fd = 0; fd < FDS_MAX; fd++)
-        count += fcntl(fd, F_GETFD) >= 0 ? 1 : 0;
-    return count;
-}
-
 static int run_scene(scene_fn *run, enum rdy_backend_kind backend)
 {
     struct rdy_runtime_opts opts = runtime_opts(backend);
@@ -413,33 +306,24 @@ static int run_scene(scene_fn *run, enum rdy_backend_kind backend)
     return rc;
 }
 
+/* A scene on a backend. */
+struct staged {
+    scene_fn *run;
+    enum rdy_backend_kind backend;
+};
+
+static int run_staged(void *arg)
+{
+    const struct staged *staged = arg;
+
+    return run_scene(staged->run, staged->backend);
+}
+
 static void walk(scene_fn *run, enum rdy_backend_kind backend)
 {
-    int fds = fds_open();
-    uint32_t nth;
+    struct staged staged = {.run = run, .backend = backend};
 
-    assert_int_equal(run_scene(run, backend), 0); /* what is made once for the process is there */
-    for (nth = 1; nth < NTH_MAX; nth++) {
-        int rc;
-
-        memory.is_on = true;
-        memory.fail_at = nth;
-        memory.calls = 0;
-        memory.live = 0;
-        rc = run_scene(run, backend);
-        memory.is_on = false;
-        if (memory.calls < nth) {
-            assert_int_equal(rc, 0);
-            break;
-        }
-        if (rc != 0 && rc != -ENOMEM)
-            fail_msg("with allocation %u failing: %d", nth, rc);
-        if (memory.live != 0)
-            fail_msg("with allocation %u failing %lld are not freed", nth, (long long)memory.live);
-        assert_int_equal(fds_open(), fds);
-    }
-    print_message("%u allocations failed, one after the other\n", nth - 1);
-    assert_true(nth > ALLOCATIONS_MIN && nth < NTH_MAX);
+    assert_true(memory_walk(run_staged, &staged) >= ALLOCATIONS_MIN);
 }
 
 #define WALKS(scene)                                                                               \

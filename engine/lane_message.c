@@ -293,7 +293,9 @@ static void wait_for_room(struct rdy_completion *completion, struct rdy_lane *la
     if (lane->send_error)
         rdy_send_tell_writer(lane);
     if (letter_send(lane, lane->letters.first, 0, true) != 0) {
-        rdy_send_make_dirty(completion, lane); /* no room now: try again in the next turn */
+        /* No room now: a try in the next turn, whose silence must not keep who waits here. */
+        completion->is_impatient = completion->is_impatient || (lane->flags & RDY_LANE_WRITER);
+        rdy_send_make_dirty(completion, lane);
         return;
     }
     lane->sending = 1;

@@ -328,6 +328,33 @@ static void send_without_room_for_it_is_begun_later(void **state)
     assert_heard(post, 40);
 }
 
+/* A wait for room that failed, and cannot be begun again now, becomes a try, which says nothing. */
+static void try_in_the_place_of_a_wait_is_heard_of(void **state)
+{
+    struct post *post = *state;
+
+    post_open(post);
+    ops_of(post)->message_error = -EAGAIN;
+    ops_of(post)->message_errors = UINT32_MAX;
+    post->goal = 1;
+    post_run(post, post_poll_send_all);
+    rig_turn(rig_in(post));
+    (void)post_spawn(post, post_poll_flush);
+    rig_turn(rig_in(post));
+    rig_turn(rig_in(post));
+    assert_int_equal(rdy_datagram_unsent(&post->socket), 1);
+
+    ops_of(post)->message_error = -ENOMEM;
+    ops_of(post)->message_errors = 1;
+    post->rig.fake->arm_error = -EBUSY;
+    post->rig.fake->arm_errors = 1;
+    assert_int_equal(rdy_runtime_run(post->rig.runtime), 0);
+    assert_int_equal(post->rig.result, 0);
+    assert_int_equal(post->rig.fake->arm_errors, 0);
+    assert_int_equal(ops_of(post)->message_errors, 0);
+    assert_heard(post, 1);
+}
+
 /* In each state that a send can be in. */
 static void close_drops_what_is_unsent_and_waits_for_the_kernel(void **state)
 {
@@ -441,6 +468,7 @@ int main(void)
         POST_ON_FAKE(news_cost_no_datagram_but_a_refusal_that_stays_does),
         POST_ON_FAKE(task_that_waits_for_room_is_told_of_an_error),
         POST_ON_FAKE(send_without_room_for_it_is_begun_later),
+        POST_ON_FAKE(try_in_the_place_of_a_wait_is_heard_of),
         POST_ON_FAKE(close_drops_what_is_unsent_and_waits_for_the_kernel),
         POST_ON_FAKE(runtime_closes_over_what_never_ends),
         POST_ON_FAKE(shutdown_of_the_driver_gives_a_full_socket_up),

@@ -301,6 +301,16 @@ static void read_out(const struct sim_letter *letter, struct msghdr *msg)
     msg->msg_flags = len < letter->len ? MSG_TRUNC : 0;
 }
 
+static void give_news(struct sim_mailbox *box, int error)
+{
+    const struct iovec none = {.iov_len = 0};
+    struct sim_letter *letter = letter_make(box, &box->own, &none);
+
+    letter->error = error;
+    letter->box = box;
+    letters_push(&box->given, letter);
+}
+
 /* The length as sent. As in Linux an error goes before what is there to be read. */
 ssize_t sim_mail_recv(struct sim_sock *sock, struct msghdr *msg, bool is_peek)
 {
@@ -308,8 +318,9 @@ ssize_t sim_mail_recv(struct sim_sock *sock, struct msghdr *msg, bool is_peek)
     struct sim_letter *letter = box->unread.first;
 
     if (sock->error) {
-        box->recv_errors++;
         sim_note("a receive fails: socket, error", sock->id, sock->error, 0);
+        if (box->is_engines)
+            give_news(box, sock->error);
         return take_error(sock);
     }
     if (!letter)

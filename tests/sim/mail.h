@@ -32,6 +32,7 @@ struct sim_letter {
     uint32_t id;
     uint32_t len;
     uint32_t stored; /* bytes of it that had room where the kernel put it */
+    int error;       /* no letter, but news that the kernel told in the place of one */
     unsigned char bytes[SIM_LETTER_MAX];
 };
 
@@ -67,9 +68,7 @@ struct sim_mailbox {
     struct sim_letters given; /* to the engine, and to no program yet */
     struct sim_offer *offers; /* in the order of the hand-overs */
     struct sim_offer **offers_end;
-    uint32_t recv_errors; /* that the kernel gave, and that the program was told of */
-    uint32_t recv_errors_told;
-    uint32_t send_errors;
+    uint32_t send_errors; /* that the kernel gave, and that the program was told of */
     uint32_t send_errors_told;
     bool is_owing; /* a send failed since the program was told of one */
 };
@@ -108,7 +107,7 @@ void sim_mail_received(struct sim_sock *sock, const void *data, size_t room, ssi
 void sim_mail_flushed(struct sim_sock *sock, int answer);
 
 /* When all is quiet: nothing is on the way within the engine. */
-void sim_mail_check_quiet(const struct sim_mailbox *boxes);
+void sim_mail_check_quiet(struct sim_mailbox *boxes);
 void sim_mail_check(void);
 
 #endif

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Reads what the guests of scripts/kernels wrote to their consoles, and prints one table.
+"""Reads what the guests of scripts/kernels, or scripts/aarch64, wrote, and prints one table.
 
     kernels.py [--partial] EXPECTATIONS LOG...
 
@@ -8,6 +8,8 @@ A test may fail only where the expectations say that it needs a capability, and 
 very machine says that the capability is missing. An expectation that did not come true fails as
 well: where the capability is missing the test must fail, unless the pattern begins with "?".
 --partial: not all programs were run, so an expectation may name one that is not there.
+
+What a machine lacks besides, which no probe asks for, its log says in a line "@lacks CAPABILITY".
 """
 import argparse
 import collections
@@ -60,9 +62,10 @@ class Guest:
         self.release = "?"
         self.info = {}
         self.programs = []
-        self.demo = []
+        self.demo_lines = []
         self.demo_status = None
         self.is_whole = False
+        self.lacks = []
         self.console = []
         info = []
         with open(path, encoding="utf-8", errors="replace") as log:
@@ -88,16 +91,24 @@ class Guest:
             self.programs[-1].status = int(status)
             self.programs[-1].seconds = int(seconds)
         elif tag == "@demo":
-            self.demo.append(rest)
+            self.demo_lines.append(rest)
         elif tag == "@demostatus":
             self.demo_status = int(rest)
+        elif tag == "@lacks":
+            self.lacks.append(rest)
         elif tag == "@end":
             self.is_whole = True
         else:
             self.console.append(line)
 
     def capabilities(self):
-        return {one["name"]: one["present"] for one in self.info.get("capabilities", [])}
+        probed = {one["name"]: one["present"] for one in self.info.get("capabilities", [])}
+        return probed | {name: False for name in self.lacks}
+
+    def demo(self):
+        if "demo" in self.lacks:
+            return "-"
+        return "passed" if self.demo_status == 0 else "FAILED"
 
 
 def read_rules(path):
@@ -149,8 +160,8 @@ def judge(guest, rules, is_partial):
             complaints.append(f"{rule.program}: no {rule.test} failed without {rule.capability}")
         elif not is_partial:
             complaints.append(f"{rule.program}: there is no such program, but an expectation")
-    if guest.demo_status != 0:
-        complaints += [f"the demo ended with {guest.demo_status}"] + guest.demo[-5:]
+    if guest.demo() == "FAILED":
+        complaints += [f"the demo ended with {guest.demo_status}"] + guest.demo_lines[-5:]
     if not guest.is_whole:
         complaints += ["the machine did not come to its end; its last words:"] + guest.console[-8:]
     return counts, complaints
@@ -171,7 +182,7 @@ def print_table(guests, verdicts):
     print("\ntests that passed, that do not apply, that failed")
     for kind in KINDS:
         row(kind, ["{} / {} / {}".format(*counts[kind]) for counts, _ in verdicts])
-    row("demo", ["passed" if guest.demo_status == 0 else "FAILED" for guest in guests])
+    row("demo", [guest.demo() for guest in guests])
     for guest in guests:
         auto = guest.info.get("auto", {})
         print(f"{guest.name}: {auto.get('reason', 'no answer from rdy info')}")

@@ -385,9 +385,8 @@ static void port_is_free_once_the_workers_have_ended(void **state)
 
 static int poll_dies(struct rdy_task *task, void *self)
 {
-    (void)task;
     (void)self;
-    return lose_the_kernel() == 0 ? RDY_PENDING : 0;
+    return lose_the_kernel(task) == 0 ? RDY_PENDING : 0;
 }
 
 /* True if the connection is still served. One that was closed with a byte unread is reset. */

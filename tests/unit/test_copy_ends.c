@@ -141,11 +141,10 @@ static void failing_call_ends_the_copy_or_loses_nothing(void **state)
                 has_failed = rdy_sys_fail_nth(0, 0) >= nth;
 
                 assert_true(proxy.call.result == 0 || proxy.call.result == -faults[i]);
+                /* What was written need not have arrived: a busy kernel delivers it later. */
                 if (proxy.call.result == 0) {
-                    while (plain_receive(&proxy.near))
-                        ;
-                    while (plain_receive(&proxy.far))
-                        ;
+                    proxy_hear_end(&proxy, &proxy.near);
+                    proxy_hear_end(&proxy, &proxy.far);
                     assert_int_equal(proxy.near.got, 30000);
                     assert_int_equal(proxy.far.got, 30000);
                 }

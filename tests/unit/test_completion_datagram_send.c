@@ -393,6 +393,7 @@ static int poll_sends_unix(struct rdy_task *task, void *self)
     while (unix_sent < post->goal) {
         if (post->rig.held_count == 0) {
             assert_int_equal(rdy_buf_take(post->rig.runtime, post->len, buf), 0);
+            memset(buf->data, 0, post->len);
             memcpy(buf->data, &unix_sent, sizeof(unix_sent));
             post->rig.held_count = 1;
         }

@@ -33,7 +33,7 @@ enum kind {
 /* What a helper thread is to do: send a datagram to a port, or dial it and hang up. */
 struct errand {
     uint16_t port;
-    bool is_tcp;
+    uint16_t is_tcp; /* no bool: behind it would be a byte that is sent and that nobody wrote */
 };
 
 static struct race {

@@ -375,7 +375,7 @@ static void closed_stream_answers_ebadf(void **state)
 static int poll_drinks_from_the_hose(struct rdy_task *task, void *self)
 {
     struct pair *pair = pair_of(self);
-    char byte[64];
+    char byte[64] = {0};
 
     pair->polls++;
     for (;;) {

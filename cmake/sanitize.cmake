@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
-# RDY_SANITIZE=address|thread|coverage|fuzzer, for everything that links rdy.
+# RDY_SANITIZE=address|thread|memory|coverage|fuzzer, for everything that links rdy.
 add_library(rdy_sanitize INTERFACE)
 if(RDY_SANITIZE STREQUAL "address")
   set(flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
 elseif(RDY_SANITIZE STREQUAL "thread")
   set(flags -fsanitize=thread -fno-omit-frame-pointer -g)
+elseif(RDY_SANITIZE STREQUAL "memory")
+  if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "RDY_SANITIZE=memory wants clang: gcc has no MemorySanitizer")
+  endif()
+  set(flags -fsanitize=memory -fsanitize-memory-track-origins -fno-omit-frame-pointer -g)
 elseif(RDY_SANITIZE STREQUAL "fuzzer")
   set(flags -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
     -fno-omit-frame-pointer -g)
@@ -12,8 +17,8 @@ elseif(RDY_SANITIZE STREQUAL "coverage")
   # Counted by several threads; and each function by itself, so that its lines stay its own.
   set(flags --coverage -fprofile-update=atomic -fno-inline -g)
 elseif(NOT RDY_SANITIZE STREQUAL "")
-  message(FATAL_ERROR
-    "RDY_SANITIZE is '${RDY_SANITIZE}': use address, thread, coverage or fuzzer, or leave it empty")
+  message(FATAL_ERROR "RDY_SANITIZE is '${RDY_SANITIZE}': use address, thread, memory, coverage "
+    "or fuzzer, or leave it empty")
 endif()
 target_compile_options(rdy_sanitize INTERFACE ${flags})
 target_compile_definitions(rdy_sanitize INTERFACE

@@ -36,7 +36,8 @@ __attribute__((noreturn, cold)) void rdy_panic(const char *claim, const char *fi
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define RDY_SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
 #define RDY_SANITIZED 1
 #endif
 #endif

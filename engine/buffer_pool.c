@@ -76,16 +76,18 @@ void rdy_buffer_pool_reclaim(struct rdy_buffer_pool *pool)
     }
 }
 
-struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id)
+struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id, size_t len)
 {
     struct rdy_block *block = &pool->blocks[id];
 
     rdy_assert(id < pool->count && block->refs == 0);
     rdy_assert(pool->free_count > 0);
+    rdy_assert(len <= pool->size);
     pool->free_count--;
     pool->blocks_live++;
     block->refs = 1;
     rdy_unpoison(block->memory, pool->size);
+    rdy_written(block->memory, len, pool->size);
     return block;
 }
 
@@ -94,7 +96,7 @@ struct rdy_block *rdy_buffer_pool_take(struct rdy_buffer_pool *pool)
     rdy_assert(!pool->backend);
     if (pool->free_count == 0)
         return NULL;
-    return rdy_buffer_pool_filled(pool, pool->free_ids[pool->free_count - 1]);
+    return rdy_buffer_pool_filled(pool, pool->free_ids[pool->free_count - 1], 0);
 }
 
 struct rdy_block *rdy_block_make(struct rdy_buffer_pool *pool, size_t len)

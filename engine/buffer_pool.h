@@ -73,8 +73,8 @@ void rdy_buffer_pool_reclaim(struct rdy_buffer_pool *pool);
 /* A free buffer from our stack, with one reference; NULL if there is none. */
 struct rdy_block *rdy_buffer_pool_take(struct rdy_buffer_pool *pool);
 
-/* The buffer that the backend filled, with one reference. */
-struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id);
+/* The buffer into which the backend wrote @len bytes, with one reference. */
+struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id, size_t len);
 
 /* Memory of its own with one reference, or NULL. */
 struct rdy_block *rdy_block_make(struct rdy_buffer_pool *pool, size_t len);

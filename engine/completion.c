@@ -11,6 +11,7 @@
 #include <rdy/runtime.h>
 
 #include "engine/lane_accept.h"
+#include "engine/poison.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
 
@@ -150,6 +151,7 @@ static ssize_t plain_recv(struct rdy_stream *stream, struct rdy_task *task, stru
         rdy_block_release(block);
         return count;
     }
+    rdy_written(block->memory, (size_t)count, completion->pool.size);
     completion->count.recv_buffers++;
     completion->count.recv_bytes += (uint64_t)count;
     *buf = (struct rdy_buf){.block = block, .data = block->memory, .len = (size_t)count};

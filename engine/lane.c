@@ -223,7 +223,7 @@ static int refuse(struct rdy_completion *completion, const struct rdy_fact *fact
     rdy_a64_bump(&completion->driver->count.facts_for_closed_entry, 1);
     if ((fact->flags & RDY_FACT_BUFFER) && fact->buffer < pool->count &&
         pool->blocks[fact->buffer].refs == 0)
-        rdy_block_release(rdy_buffer_pool_filled(pool, fact->buffer));
+        rdy_block_release(rdy_buffer_pool_filled(pool, fact->buffer, 0));
     if (rdy_token_about(fact->token) == RDY_ABOUT_ACCEPT && fact->result >= 0)
         (void)rdy_sys_close(fact->result);
     return 0;

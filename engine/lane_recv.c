@@ -161,7 +161,8 @@ static void deliver(struct rdy_completion *completion, struct rdy_lane *lane,
 static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane,
                         const struct rdy_fact *fact)
 {
-    struct rdy_block *block = rdy_buffer_pool_filled(&completion->pool, fact->buffer);
+    size_t len = fact->result > 0 ? (size_t)fact->result : 0;
+    struct rdy_block *block = rdy_buffer_pool_filled(&completion->pool, fact->buffer, len);
     int32_t head = lane->message ? (int32_t)RDY_MESSAGE_HEAD_SIZE : 1;
 
     completion->count.recv_buffers++;
@@ -169,9 +170,8 @@ static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane
         rdy_block_release(block);
         return;
     }
-    rdy_assert((uint32_t)fact->result <= completion->pool.size);
-    completion->count.recv_bytes += (uint64_t)fact->result - (lane->message ? (uint32_t)head : 0);
-    deliver(completion, lane, block, (size_t)fact->result);
+    completion->count.recv_bytes += len - (lane->message ? (uint32_t)head : 0);
+    deliver(completion, lane, block, len);
 }
 
 static uint32_t end_with(struct rdy_lane *lane, int error)

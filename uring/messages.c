@@ -92,7 +92,7 @@ static int trial_run(struct io_uring *ring, int fd, unsigned char *memory)
     unsigned char *buffer = memory + PAGE_BYTES;
     struct rdy_message_head head;
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-    struct io_uring_cqe *cqe;
+    struct io_uring_cqe *cqe = NULL;
     int rc = io_uring_register((uint32_t)ring->ring_fd, IORING_REGISTER_PBUF_RING, &reg, 1);
 
     if (rc < 0)
@@ -118,7 +118,7 @@ static int trial_run(struct io_uring *ring, int fd, unsigned char *memory)
 
 static int trial_on(int fd, unsigned char *memory)
 {
-    struct io_uring ring;
+    struct io_uring ring = {0};
     int rc = io_uring_queue_init(4, &ring, 0);
 
     if (rc < 0)

@@ -6,9 +6,9 @@
 #include "engine/choice.h"
 #include "engine/sys.h"
 #include "tests/kernel/helpers.h"
+#include "tests/support/seccomp.h"
 
 #include <fcntl.h>
-#include <seccomp.h>
 #include <sys/resource.h>
 
 #include <rdy/datagram_completion.h>

@@ -6,9 +6,9 @@
 #include "engine/backend.h"
 #include "engine/sys.h"
 #include "tests/kernel/helpers.h"
+#include "tests/support/seccomp.h"
 
 #include <pthread.h>
-#include <seccomp.h>
 #include <sys/syscall.h>
 
 #define FACTS_MAX 16

@@ -445,7 +445,7 @@ static int result_of(struct io_uring *ring)
  */
 static void shutdown_is_punted_and_not_carried_out_in_place(void **state)
 {
-    struct io_uring ring;
+    struct io_uring ring = {0};
     int fds[2];
     char byte;
 
@@ -471,7 +471,7 @@ static void shutdown_is_punted_and_not_carried_out_in_place(void **state)
 static void full_unix_listener_is_not_told_in_place(void **state)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    struct io_uring ring;
+    struct io_uring ring = {0};
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int fds[2];
 

@@ -13,18 +13,9 @@
 
 #include "engine/driver.h"
 #include "tests/support/stage.h"
+#include "tests/support/stress.h"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define OPERATIONS 10000
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define OPERATIONS 10000
-#endif
-#endif
-#ifndef OPERATIONS
-#define OPERATIONS 200000
-#endif
-
+#define OPERATIONS STRESS_ROUNDS(200000, 10000)
 #define THREADS    3
 #define FILES      16
 #define DEADLINE_S 60

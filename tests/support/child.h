@@ -6,11 +6,11 @@
 #ifndef RDY_TESTS_SUPPORT_CHILD_H
 #define RDY_TESTS_SUPPORT_CHILD_H
 
-#include <seccomp.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
 #include "tests/support/check.h"
+#include "tests/support/seccomp.h"
 
 #define CHILD_LIFE_S 60
 

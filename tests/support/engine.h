@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <seccomp.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 
 #include "engine/atomic.h"
 #include "tests/support/check.h"
+#include "tests/support/seccomp.h"
 #include "tests/support/stress.h"
 
 static inline enum rdy_backend_kind backend_of(void **state)

@@ -14,12 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || defined(RDY_COVERAGE)
+#include "engine/base.h"
+
+#if defined(RDY_SANITIZED) || defined(RDY_COVERAGE)
 #define STRESS_IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define STRESS_IS_SANITIZED 1
-#endif
 #endif
 
 #ifdef STRESS_IS_SANITIZED

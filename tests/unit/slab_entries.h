@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "engine/poison.h"
 #include "engine/slab.h"
+#include "tests/support/checker.h"
 
 struct entry {
     struct rdy_slab_head head;

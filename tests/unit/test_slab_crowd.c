@@ -11,20 +11,16 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "tests/support/stress.h"
 #include "tests/unit/slab_entries.h"
 
-#if defined(RDY_ASAN) || defined(__SANITIZE_THREAD__)
+#ifdef STRESS_IS_SANITIZED
 #define UNDER_SANITIZER true
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define UNDER_SANITIZER true
-#endif
-#endif
-#ifndef UNDER_SANITIZER
+#else
 #define UNDER_SANITIZER false
 #endif
 
-#define CROWD     (UNDER_SANITIZER ? 100000U : 1000000U)
+#define CROWD     STRESS_ROUNDS(1000000U, 100000U)
 #define MEGABYTE  1e6
 #define BYTES_MAX 135e6
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * For the stress tests: how much work is bearable in this build, and a watchdog. Under a sanitizer
- * every step costs ten to fifty times as much, and more than usual where lines are counted; the
- * counts are bounded and fixed in each build.
+ * every step costs ten to fifty times as much, under Valgrind, which runs one thread at a time,
+ * some hundred times, and more than usual where lines are counted; the counts are bounded and fixed
+ * in each build.
  */
 #ifndef RDY_TESTS_SUPPORT_STRESS_H
 #define RDY_TESTS_SUPPORT_STRESS_H
@@ -16,11 +17,14 @@
 
 #include "engine/base.h"
 
-#if defined(RDY_SANITIZED) || defined(RDY_COVERAGE)
+#if defined(RDY_SANITIZED) || defined(RDY_VALGRIND) || defined(RDY_COVERAGE)
 #define STRESS_IS_SANITIZED 1
 #endif
 
-#ifdef STRESS_IS_SANITIZED
+#if defined(RDY_VALGRIND)
+#define STRESS_ROUNDS(many, few) ((few) / 10)
+#define STRESS_LIMIT_S           350
+#elif defined(STRESS_IS_SANITIZED)
 #define STRESS_ROUNDS(many, few) (few)
 #define STRESS_LIMIT_S           350
 #else

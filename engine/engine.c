@@ -273,20 +273,6 @@ static int wait_look(struct rdy_engine *engine, struct rdy_engine_failure *failu
     return rc;
 }
 
-/* The engine's own, or a new one if another wait has that. -1 for no signals; or -errno. */
-static int signal_fd_take(struct rdy_engine *engine, const sigset_t *signals)
-{
-    bool is_taken;
-
-    if (!signals)
-        return -1;
-    (void)pthread_mutex_lock(&engine->lock);
-    is_taken = engine->is_signal_fd_taken;
-    engine->is_signal_fd_taken = true;
-    (void)pthread_mutex_unlock(&engine->lock);
-    return rdy_sys_signal_fd(is_taken ? -1 : engine->signal_fd, signals);
-}
-
 static void signal_fd_give(struct rdy_engine *engine, int fd)
 {
     if (fd != engine->signal_fd) {
@@ -297,6 +283,24 @@ static void signal_fd_give(struct rdy_engine *engine, int fd)
     (void)pthread_mutex_lock(&engine->lock);
     engine->is_signal_fd_taken = false;
     (void)pthread_mutex_unlock(&engine->lock);
+}
+
+/* The engine's own, or a new one if another wait has that. -1 for no signals; or -errno. */
+static int signal_fd_take(struct rdy_engine *engine, const sigset_t *signals)
+{
+    bool is_taken;
+    int fd;
+
+    if (!signals)
+        return -1;
+    (void)pthread_mutex_lock(&engine->lock);
+    is_taken = engine->is_signal_fd_taken;
+    engine->is_signal_fd_taken = true;
+    (void)pthread_mutex_unlock(&engine->lock);
+    fd = rdy_sys_signal_fd(is_taken ? -1 : engine->signal_fd, signals);
+    if (fd < 0 && !is_taken)
+        signal_fd_give(engine, engine->signal_fd);
+    return fd;
 }
 
 /*

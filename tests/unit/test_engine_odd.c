@@ -7,14 +7,17 @@
 
 #include <arpa/inet.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <rdy/net.h>
 
+#include "engine/sys.h"
 #include "tests/support/child.h"
 #include "tests/support/fork.h"
 #include "tests/support/pairs.h"
 
+#define FAULT  EDQUOT /* none that the kernel would give */
 #define FD_MAX 1024
 
 static int session_poll(struct rdy_task *task, void *self)
@@ -224,6 +227,28 @@ static void two_may_wait_for_signals(void **state)
     rdy_engine_close(engine);
 }
 
+/* The one that waits alone has the engine's own descriptor, also after a wait that failed. */
+static void wait_that_failed_may_be_repeated_without_a_descriptor_left(void **state)
+{
+    struct rdy_engine *engine = engine_of(state, 1);
+    struct rlimit before;
+    struct rlimit none;
+    sigset_t signals;
+
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGUSR2);
+    (void)rdy_sys_fail_nth(1, FAULT);
+    assert_int_equal(rdy_engine_wait(engine, &signals, NULL), -FAULT);
+    (void)rdy_sys_fail_nth(0, 0);
+    assert_int_equal(rdy_engine_shutdown(engine, 0), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 3, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(rdy_engine_wait(engine, &signals, NULL), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    rdy_engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +257,7 @@ int main(void)
         ENGINE_ON_BOTH(serving_waits_until_all_workers_are_there),
         ENGINE_ON_BOTH(worker_that_cannot_be_pinned_is_told),
         ENGINE_ON_BOTH(two_may_wait_for_signals),
+        ENGINE_ON_BOTH(wait_that_failed_may_be_repeated_without_a_descriptor_left),
     };
 
     stress_watch();

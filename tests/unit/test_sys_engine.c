@@ -24,10 +24,14 @@ static struct {
     const char *text;
 } files[FILES_MAX];
 
+int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 
+/* Of other paths the C library's own is asked: builds for coverage open files, too. */
 int __wrap_open(const char *path, int flags, ...)
 {
+    if (strncmp(path, "/proc/self/cgroup", 17) != 0 && strncmp(path, "/sys/fs/cgroup/", 15) != 0)
+        return __real_open(path, flags, 0666);
     assert_int_equal(flags, O_RDONLY | O_CLOEXEC);
     for (size_t i = 0; i < FILES_MAX; i++) {
         int fd;

@@ -373,6 +373,41 @@ static void an_opening_that_fails_midway_leaves_nothing_open(void **state)
     fail_each_step_of_opening(rdy_backend_epoll, 1);
 }
 
+/* A sandbox that knows epoll_create1(2) alone. */
+static int child_without_epoll_ctl(int error)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    struct rdy_backend_opts opts = {.events_max = 8};
+    struct rdy_backend *open = NULL;
+    struct rdy_backend *backend = NULL;
+    int before = descriptors_open();
+    char why[128] = "";
+    int after;
+
+    CHILD_CLAIM(rdy_backend_epoll->open(&open, &opts, why, sizeof(why)) == 0);
+    CHILD_CLAIM(open->ops->arm(open, STDOUT_FILENO, 1, RDY_EV_OUT) <= 0);
+    CHILD_CLAIM(seccomp_rule_add(filter, SCMP_ACT_ERRNO((uint32_t)error), SCMP_SYS(epoll_ctl), 0) ==
+                0);
+    CHILD_CLAIM(seccomp_load(filter) == 0);
+    after = descriptors_open();
+
+    CHILD_CLAIM(rdy_backend_epoll->open(&backend, &opts, why, sizeof(why)) == -error);
+    CHILD_CLAIM(!backend && strstr(why, "epoll_ctl: "));
+    CHILD_CLAIM(descriptors_open() == after);
+
+    /* Nor can what is watched be let go: the caller must hear of it. */
+    CHILD_CLAIM(open->ops->disarm(open, STDOUT_FILENO, 1) == -error);
+    open->ops->close(open);
+    CHILD_CLAIM(descriptors_open() == before);
+    return 0;
+}
+
+static void epoll_without_epoll_ctl_is_an_error_that_names_it(void **state)
+{
+    (void)state;
+    assert_int_equal(in_child(child_without_epoll_ctl, ENOMEM), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -388,6 +423,7 @@ int main(void)
         cmocka_unit_test(the_report_says_of_datagrams_what_a_socket_finds),
         cmocka_unit_test(the_report_under_a_filter_says_no_to_all_of_io_uring),
         cmocka_unit_test(an_opening_that_fails_midway_leaves_nothing_open),
+        cmocka_unit_test(epoll_without_epoll_ctl_is_an_error_that_names_it),
         cmocka_unit_test(a_report_of_an_unknown_size_is_refused),
     };
 

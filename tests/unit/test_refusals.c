@@ -6,6 +6,7 @@
 #include "tests/support/calls.h"
 
 #include <netinet/in.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -366,6 +367,70 @@ static void pair_is_opened_whole_or_not_at_all(void **state)
     all_close(&all);
 }
 
+struct again {
+    struct all *all;
+    struct rdy_registration reg;
+    int result;
+};
+
+static void *thread_registers_again(void *arg)
+{
+    struct again *again = arg;
+
+    again->result = rdy_register(rdy_runtime_driver(again->all->runtime), again->all->fd,
+                                 RDY_INTEREST_READ, &again->reg);
+    return NULL;
+}
+
+/* Epoll has a file once, and says so at once to any thread; a ring may have it twice. */
+static void registration_refused_to_another_thread_leaves_no_entry(void **state)
+{
+    bool is_epoll = ((struct runtime_fixture *)*state)->backend == RDY_BACKEND_EPOLL;
+    static struct all all;
+    struct again again = {.all = &all};
+    pthread_t thread;
+
+    all_init(&all, state);
+    all.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    assert_int_equal(rdy_async_fd_open(&all.afd, all.runtime, all.fd, RDY_INTEREST_READ), 0);
+    assert_int_equal(pthread_create(&thread, NULL, thread_registers_again, &again), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(again.result, is_epoll ? -EEXIST : 0);
+    if (again.result == 0)
+        assert_int_equal(rdy_deregister(&again.reg), 0);
+    let_turn(all.runtime);
+    assert_int_equal(driver_stats(all.runtime).entries_live, 1);
+    all_close(&all);
+}
+
+/* --- nothing to do --- */
+
+static ssize_t read_nothing(void *test, struct rdy_task *task)
+{
+    return rdy_stream_poll_read(&((struct all *)test)->stream, task, NULL, 0);
+}
+
+/* No bytes are asked for, an address has no family, an event is taken without a task. */
+static void small_questions_have_answers_at_once(void **state)
+{
+    static struct all all;
+    uint64_t taken = 0;
+
+    all_init(&all, state);
+    assert_int_equal(rdy_stream_pair(&all.stream, &all.other, all.runtime), 0);
+    assert_int_equal(call_run(all.runtime, read_nothing, &all), 0);
+    assert_int_equal(
+        rdy_listener_open(&all.listener, all.runtime, (struct sockaddr *)&all.addr, 1, NULL),
+        -EINVAL);
+    assert_true(all.listener.fd < 0);
+    assert_int_equal(rdy_eventfd_open(&all.event, all.runtime, NULL), 0);
+    assert_int_equal(rdy_eventfd_try_take(&all.event, &taken), -EAGAIN);
+    assert_int_equal(rdy_eventfd_add(&all.event, 7), 0);
+    assert_int_equal(rdy_eventfd_try_take(&all.event, &taken), 0);
+    assert_int_equal(taken, 7);
+    all_close(&all);
+}
+
 /* --- a file that lies --- */
 
 /* A poll gives way after some tries, without waiting to be woken: nobody would wake it. */
@@ -465,6 +530,8 @@ int main(void)
         ON_BOTH(call_without_budget_takes_nothing_and_answers_later),
         ON_BOTH(full_runtime_opens_nothing_and_leaves_nothing),
         ON_BOTH(pair_is_opened_whole_or_not_at_all),
+        ON_BOTH(registration_refused_to_another_thread_leaves_no_entry),
+        ON_BOTH(small_questions_have_answers_at_once),
         ON_BOTH(file_that_is_over_and_refuses_lets_the_others_go_first),
         ON_BOTH(connections_that_died_without_end_let_the_others_go_first),
     };

@@ -6,6 +6,7 @@
 #include "engine/choice.h"
 #include "engine/sys.h"
 #include "tests/kernel/helpers.h"
+#include "tests/support/fork.h"
 #include "tests/support/seccomp.h"
 
 #include <fcntl.h>

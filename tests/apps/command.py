@@ -24,6 +24,12 @@ def run(*args, **options):
     return subprocess.run([RDY, *args], capture_output=True, text=True, timeout=LIMIT_S, **options)
 
 
+def has_capability(name):
+    """What `rdy info` says of it."""
+    found = json.loads(run("info", "--json").stdout)["capabilities"]
+    return any(one["name"] == name and one["present"] for one in found)
+
+
 def limit_files(count):
     """For preexec_fn: at most @count open files, and no way to raise that."""
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))

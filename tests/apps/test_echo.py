@@ -9,10 +9,12 @@ import threading
 import time
 import unittest
 
-from command import RDY, Echo, limit_files, receive, run
+from command import RDY, Echo, has_capability, limit_files, receive, run
 
 MIB = 1 << 20
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close() sends a reset
+MODES = ("readiness", "completion")
+BATCH = ("--batch", "16", "--batch-wait", "100us")
 
 
 def reset(client):
@@ -68,8 +70,8 @@ class EchoTests:
         server = self.echo(listen="[::1]:0")
         round_trip(self, self.client(server))
 
-    def test_half_close_gets_the_rest_and_then_the_end(self):
-        server = self.echo()
+    def half_closes(self, server):
+        """Sends a MiB, ends its side, and gets all of it back and then the end."""
         client = self.client(server)
         data = os.urandom(MIB)
         sender = threading.Thread(
@@ -78,6 +80,61 @@ class EchoTests:
         echoed = receive(client, MIB + 1)  # one more than there is: ends at the peer's end
         sender.join()
         self.assertEqual(echoed, data)
+
+    def test_half_close_gets_the_rest_and_then_the_end(self):
+        self.half_closes(self.echo())
+
+    def test_batches_and_spins_lose_no_byte(self):
+        for flags in (BATCH, ("--spin", "50"), BATCH + ("--spin", "50")):
+            for mode in MODES:
+                with self.subTest(flags=flags, mode=mode):
+                    server = self.echo("--mode", mode, *flags)
+                    clients = [self.client(server) for _ in range(20)]
+                    for round_number in range(20):
+                        for client in clients:
+                            client.sendall(b"%05d" % round_number)
+                        for client in clients:
+                            self.assertEqual(receive(client, 5), b"%05d" % round_number)
+                    self.half_closes(server)
+                    summary = server.stop()
+                    self.assertEqual(summary["bytes"], 20 * 20 * 5 + MIB)
+                    self.assertEqual((summary["failures"], summary["bytes_dropped"]), (0, 0))
+
+    def test_one_request_is_answered_though_its_batch_never_fills(self):
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                server = self.echo("--mode", mode, "--batch", "4096", "--batch-wait", "1ms")
+                client = self.client(server)
+                for _ in range(10):
+                    round_trip(self, client)
+                self.assertEqual(server.stop()["bytes"], 50)
+
+    def driver_calls_of_pairs(self, *flags, awaits_the_first):
+        """The server's waits while two clients send one after the other, 20 times."""
+        server = self.echo(*flags)
+        clients = [self.client(server) for _ in range(2)]
+        for _ in range(20):
+            clients[0].sendall(b"first")
+            if awaits_the_first:
+                self.assertEqual(receive(clients[0], 5), b"first")
+            else:
+                time.sleep(0.005)  # a server that does not wait for the second answers by then
+            clients[1].sendall(b"later")
+            if not awaits_the_first:
+                self.assertEqual(receive(clients[0], 5), b"first")
+            self.assertEqual(receive(clients[1], 5), b"later")
+        return server.stop()["driver_system_calls"]
+
+    def test_a_batch_is_waited_for_where_the_kernel_can(self):
+        can_wait = self.backend == "uring" and has_capability("min_timeout")
+        batches = ("--batch", "2", "--batch-wait", "1s" if can_wait else "1us")
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                apart = self.driver_calls_of_pairs("--mode", mode, awaits_the_first=True)
+                together = self.driver_calls_of_pairs("--mode", mode, *batches,
+                                                      awaits_the_first=False)
+                if can_wait:
+                    self.assertLess(together, apart - 10)
 
     def test_a_peer_that_does_not_read_costs_bounded_memory_and_loses_nothing(self):
         server = self.echo()
@@ -171,16 +228,34 @@ class EchoTests:
             self.assertEqual(len(summary), lines)
             self.assertEqual(summary[3:], ["accepted by each worker: 0 0 0"][:lines - 3])
 
+    def ends_under_load(self, server, number):
+        load = subprocess.Popen([RDY, "load", "--connect", server.address, "--connections", "50",
+                                 "--size", "64", "--duration", "60", "--json"],
+                                stdout=subprocess.DEVNULL)
+        server.await_connections(50)
+        self.busy_client(server)
+        self.assertGreaterEqual(server.stop(number)["requests"], 100)
+        self.assertEqual(load.wait(timeout=30), 1, "the load lost its server: a failure")
+
     def test_sigterm_under_load_ends_with_a_summary(self):
         for number in (signal.SIGTERM, signal.SIGINT):
-            server = self.echo()
-            load = subprocess.Popen([RDY, "load", "--connect", server.address, "--connections",
-                                     "50", "--size", "64", "--duration", "60", "--json"],
-                                    stdout=subprocess.DEVNULL)
-            server.await_connections(50)
-            self.busy_client(server)
-            self.assertGreaterEqual(server.stop(number)["requests"], 100)
-            self.assertEqual(load.wait(timeout=30), 1, "the load lost its server: a failure")
+            self.ends_under_load(self.echo(), number)
+
+    def test_sigterm_ends_batches_and_spins_under_load(self):
+        for mode in MODES:
+            with self.subTest(mode=mode):
+                self.ends_under_load(self.echo("--mode", mode, *BATCH), signal.SIGTERM)
+                self.ends_under_load(self.echo("--mode", mode, "--spin", "10000"), signal.SIGTERM)
+
+    def test_sigterm_ends_a_server_that_waits_for_a_batch_or_spins(self):
+        for flags in (("--batch", "4096", "--batch-wait", "1s"), ("--spin", "10000")):
+            for mode in MODES:
+                with self.subTest(flags=flags, mode=mode):
+                    server = self.echo("--mode", mode, *flags)
+                    client = self.client(server)
+                    server.await_connections(1)
+                    server.stop()
+                    self.assertEqual(receive(client, 1), b"")
 
     def test_a_taken_port_is_said_in_one_line(self):
         server = self.echo()

@@ -58,6 +58,26 @@ class BadInput(unittest.TestCase):
         self.refused(*LOAD, "--spin", "20k", names=["--spin 20k", "0 to 10000", "microseconds"])
         self.refused("demo", "--size", "65M", names=["--size 65M", "1 to 64M"])
 
+    def test_batches_that_cannot_be_are_refused(self):
+        echo = ("echo", "--listen", "127.0.0.1:0")
+        for text in ("0", "4097", "", "-1", "1x"):
+            self.refused(*echo, "--batch", text, names=["--batch", "1 to 4096" if text in
+                                                        ("0", "4097") else "--batch"])
+        for text in ("0", "999ns", "1001ms", "2s", "", "us", "-1us"):
+            self.refused(*echo, "--batch", "2", "--batch-wait", text, names=["--batch-wait"])
+        for text in ("0us", "1001ms"):
+            self.refused(*echo, "--batch", "2", "--batch-wait", text, names=["1us to 1s"])
+        self.refused(*echo, "--batch", names=["--batch", "needs a value"])
+
+    def test_requests_a_connection_that_cannot_be_are_refused(self):
+        for text in ("", "-1", "1x", "0x10", "101M", "99999999999999999999"):
+            self.refused(*LOAD, "--requests-per-connection", text,
+                         names=["--requests-per-connection"])
+        self.refused(*LOAD, "--requests-per-connection", "101M",
+                     names=["--requests-per-connection 101M", "1 to 100M"])
+        self.refused(*LOAD, "--requests-per-connection",
+                     names=["--requests-per-connection", "needs a value"])
+
     def test_numbers_that_are_none_are_refused(self):
         for text in ("", "-1", "1x", "0x10", "1e3", "99999999999999999999"):
             self.refused("demo", "--connections", text, names=["--connections"])

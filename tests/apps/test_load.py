@@ -159,6 +159,68 @@ class BadServers(unittest.TestCase):
         self.assertEqual(report["errors"]["ended_early"] + report["errors"]["resets"], 3)
         self.assertEqual(report["errors"]["unanswered"], 3)
 
+    def test_each_connection_has_so_many_requests_and_no_more(self):
+        counts = []
+
+        def count_and_echo(connection):
+            counts.append(0)
+            mine = len(counts) - 1
+            while data := connection.recv(65536):
+                counts[mine] += len(data)
+                connection.sendall(data)
+
+        for backend in ("uring", "epoll"):
+            for mode in ("readiness", "completion"):
+                with self.subTest(backend=backend, mode=mode):
+                    counts.clear()
+                    status, report = load(self.serve(count_and_echo), "--backend", backend,
+                                          "--mode", mode, "--requests-per-connection", "5",
+                                          size=100)
+                    self.assertEqual(status, 0, report)
+                    self.assertGreater(report["renewals"], 1)
+                    self.assertEqual(len(counts), report["renewals"] + 1)
+                    self.assertEqual(set(counts[:-1]), {500})
+                    self.assertLessEqual(counts[-1], 500)
+
+    def test_a_server_that_ends_before_the_requests_are_answered_is_counted(self):
+        seen = []
+
+        def end_the_third(connection):
+            seen.append(connection)
+            connection.sendall(connection.recv(64, socket.MSG_WAITALL))
+            if len(seen) != 3:
+                echo_forever(connection)
+
+        for mode in ("readiness", "completion"):
+            with self.subTest(mode=mode):
+                seen.clear()
+                status, report = load(self.serve(end_the_third), "--requests-per-connection", "2",
+                                      "--mode", mode)
+                self.assertEqual(status, 1)
+                self.assertEqual((report["renewals"], report["requests"]), (2, 5))
+                self.assertEqual(report["errors"]["ended_early"] + report["errors"]["resets"], 1)
+
+    def test_a_server_that_takes_no_further_connection_is_counted(self):
+        for backend in ("uring", "epoll"):
+            with self.subTest(backend=backend):
+                listener = socket.create_server(("127.0.0.1", 0))
+                address = "127.0.0.1:%d" % listener.getsockname()[1]
+
+                def serve_one():
+                    connection, _ = listener.accept()
+                    listener.close()
+                    with connection:
+                        echo_forever(connection)
+
+                thread = threading.Thread(target=serve_one, daemon=True)
+                thread.start()
+                status, report = load(address, "--backend", backend, "--requests-per-connection",
+                                      "3")
+                thread.join(timeout=30)
+                self.assertEqual(status, 1)
+                self.assertEqual((report["renewals"], report["requests"]), (1, 3))
+                self.assertEqual(report["errors"]["others"], 1)
+
     def test_a_silent_server_leaves_messages_unanswered(self):
         def listen_only(connection):
             while connection.recv(65536):
@@ -198,6 +260,23 @@ class StartAndEnd(unittest.TestCase):
 
     def test_a_host_that_does_not_resolve_is_named(self):
         self.fails("no..such..host:80", "no..such..host", "cannot resolve")
+
+    def test_sigterm_ends_a_load_that_makes_its_connections_anew(self):
+        for mode in ("readiness", "completion"):
+            for backend in ("uring", "epoll"):
+                with self.subTest(mode=mode, backend=backend), Echo() as server:
+                    process = subprocess.Popen(
+                        [RDY, "load", "--connect", server.address, "--connections", "8", "--size",
+                         "64", "--requests-per-connection", "2", "--duration", "1m", "--json",
+                         "--mode", mode, "--backend", backend], stdout=subprocess.PIPE, text=True)
+                    server.await_connections(8)
+                    process.send_signal(signal.SIGTERM)
+                    output, _ = process.communicate(timeout=30)
+                    self.assertEqual(process.returncode, 0, output)
+                    report = json.loads(output)
+                    self.assertTrue(report["is_interrupted"])
+                    self.assertEqual(sum(report["errors"].values()), 0)
+                    self.assertEqual(server.stop()["failures"], 0)
 
     def test_sigint_ends_early_with_a_report(self):
         has_begun = threading.Event()

@@ -33,6 +33,16 @@ static inline struct post *post_of(void *self)
     return ((struct test_task *)self)->test;
 }
 
+static inline struct rig *rig_in(struct post *post)
+{
+    return &post->rig;
+}
+
+static inline struct fake_ops *post_ops(struct post *post)
+{
+    return &post->rig.fake->ops_state;
+}
+
 static inline int post_setup(void **state)
 {
     struct post *post = calloc(1, sizeof(*post));
@@ -120,6 +130,14 @@ static inline int64_t post_hear(struct post *post)
     ssize_t count = recv(post->rig.peer, &number, sizeof(number), MSG_DONTWAIT | MSG_TRUNC);
 
     return count < (ssize_t)sizeof(number) ? -1 : (int64_t)number;
+}
+
+/* Exactly these, in their order. */
+static inline void assert_heard(struct post *post, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(post_hear(post), i);
+    assert_int_equal(post_hear(post), -1);
 }
 
 /* Takes one datagram, and keeps it. */

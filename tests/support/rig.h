@@ -180,6 +180,12 @@ static inline struct rig *rig_of(void *self)
     return ((struct test_task *)self)->test;
 }
 
+/* What the fake can be told of its operations. */
+static inline struct fake_ops *ops_of(struct rig *rig)
+{
+    return &rig->fake->ops_state;
+}
+
 /* Takes one buffer, and keeps it. */
 static inline int rig_poll_recv(struct rdy_task *task, void *self)
 {

@@ -57,11 +57,6 @@ static inline bool has_ring(const struct rig *rig)
     return rig->kind != RIG_EPOLL;
 }
 
-static inline struct fake_ops *ops_of(struct rig *rig)
-{
-    return &rig->fake->ops_state;
-}
-
 static inline int poll_sends_held(struct rdy_task *task, void *self)
 {
     struct rig *rig = rig_of(self);

@@ -7,11 +7,6 @@
 
 #include "engine/driver.h"
 
-static struct fake_ops *ops_of(struct rig *rig)
-{
-    return &rig->fake->ops_state;
-}
-
 static int poll_closes(struct rdy_task *task, void *self)
 {
     struct rig *rig = rig_of(self);

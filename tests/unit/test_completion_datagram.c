@@ -7,11 +7,6 @@
 
 #include <netinet/udp.h>
 
-static struct rig *rig_in(struct post *post)
-{
-    return &post->rig;
-}
-
 static void datagram_comes_in_a_buffer_with_its_sender(void **state)
 {
     struct post *post = *state;

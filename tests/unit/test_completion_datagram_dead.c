@@ -8,16 +8,6 @@
 
 #include "engine/driver.h"
 
-static struct rig *rig_in(struct post *post)
-{
-    return &post->rig;
-}
-
-static struct fake_ops *ops_of(struct post *post)
-{
-    return &post->rig.fake->ops_state;
-}
-
 /* From here on epoll is in its place. */
 static void lose_the_ring(struct post *post)
 {
@@ -26,13 +16,6 @@ static void lose_the_ring(struct post *post)
     rig_turn(rig_in(post));
     assert_int_equal(driver_stats(post->rig.runtime).backend_moves, 1);
     assert_false(rdy_datagram_is_native(&post->socket));
-}
-
-static void assert_heard(struct post *post, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        assert_int_equal(post_hear(post), i);
-    assert_int_equal(post_hear(post), -1);
 }
 
 static void send_numbers(struct post *post, uint32_t count)
@@ -49,7 +32,7 @@ static void what_the_ring_has_not_sent_goes_out_over_epoll(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     send_numbers(post, 40);
     assert_int_equal(rdy_datagram_unsent(&post->socket), 40);
     assert_int_equal(post_hear(post), -1);
@@ -71,7 +54,7 @@ static void what_the_ring_has_sent_untold_goes_out_twice_rather_than_never(void 
     id = post_spawn(post, post_poll_recv);
     rig_turn(rig_in(post));
     assert_int_equal(rdy_task_abort(post->rig.runtime, id), 0);
-    ops_of(post)->is_withholding = true;
+    post_ops(post)->is_withholding = true;
     post_say(post, 9, 4);
     send_numbers(post, 5);
     assert_int_equal(rdy_datagram_unsent(&post->socket), 5);
@@ -92,8 +75,8 @@ static void what_waited_in_the_ring_for_room_goes_out_over_epoll(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->message_error = -EAGAIN;
-    ops_of(post)->message_errors = UINT32_MAX;
+    post_ops(post)->message_error = -EAGAIN;
+    post_ops(post)->message_errors = UINT32_MAX;
     send_numbers(post, 50);
     assert_int_equal(rdy_datagram_unsent(&post->socket), 50);
     assert_true(rig_stats(rig_in(post)).sends_unfinished > 0);
@@ -110,8 +93,8 @@ static void refusal_that_was_not_told_yet_is_told_after_the_loss(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->message_error = -EPERM;
-    ops_of(post)->message_errors = 1;
+    post_ops(post)->message_error = -EPERM;
+    post_ops(post)->message_errors = 1;
     send_numbers(post, 3);
     lose_the_ring(post);
 
@@ -131,7 +114,7 @@ static void tasks_that_wait_for_room_and_for_the_end_are_woken(void **state)
 
     rig_reopen(rig_in(post), &opts);
     post_open(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     post->goal = 20;
     (void)post_spawn(post, post_poll_send_all);
     rig_turn(rig_in(post));
@@ -148,7 +131,7 @@ static void flush_that_waits_is_woken(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     send_numbers(post, 3);
     (void)post_spawn(post, post_poll_flush);
     rig_turn(rig_in(post));
@@ -169,7 +152,7 @@ static void close_that_waits_for_the_ring_ends_with_it(void **state)
     post_open(post);
     (void)post_spawn(post, post_poll_recv);
     rig_turn(rig_in(post));
-    ops_of(post)->is_withholding = true;
+    post_ops(post)->is_withholding = true;
     post_say(post, 0, 10);
     fd = post->socket.fd;
     rdy_datagram_close(&post->socket);

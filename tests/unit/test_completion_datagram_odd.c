@@ -8,23 +8,6 @@
 
 #include "engine/driver.h"
 
-static struct rig *rig_in(struct post *post)
-{
-    return &post->rig;
-}
-
-static struct fake_ops *ops_of(struct post *post)
-{
-    return &post->rig.fake->ops_state;
-}
-
-static void assert_heard(struct post *post, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        assert_int_equal(post_hear(post), i);
-    assert_int_equal(post_hear(post), -1);
-}
-
 static void open_receiving(struct post *post)
 {
     post_open(post);
@@ -42,7 +25,7 @@ static void close_waits_for_a_last_fact_that_is_late(void **state)
 
     open_receiving(post);
     fd = post->socket.fd;
-    ops_of(post)->is_withholding = true;
+    post_ops(post)->is_withholding = true;
     rdy_datagram_close(&post->socket);
     rig_turn(rig_in(post));
     assert_int_equal(driver_stats(post->rig.runtime).entries_live, 1);
@@ -60,13 +43,13 @@ static void datagrams_that_arrive_while_leaving_go_back_to_the_pool(void **state
 
     for (int is_reversed = 0; is_reversed < 2; is_reversed++) {
         open_receiving(post);
-        ops_of(post)->is_withholding = true;
+        post_ops(post)->is_withholding = true;
         post_say(post, 0, 10);
         rig_say(rig_in(post), "", 0); /* ends the receive by itself */
         rig_turn(rig_in(post));
         rdy_datagram_close(&post->socket);
         rig_turn(rig_in(post));
-        ops_of(post)->is_withholding = false;
+        post_ops(post)->is_withholding = false;
         fake_let_go(post->rig.fake, is_reversed != 0);
         rig_turn(rig_in(post));
         rig_turn(rig_in(post));
@@ -85,7 +68,7 @@ static void last_fact_that_comes_twice_is_refused_once(void **state)
     struct post *post = *state;
 
     open_receiving(post);
-    ops_of(post)->is_doubling = true;
+    post_ops(post)->is_doubling = true;
     rdy_datagram_close(&post->socket);
     rig_turn(rig_in(post));
 
@@ -98,7 +81,7 @@ static void receive_that_ends_after_each_fact_goes_on(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->ends_each = true;
+    post_ops(post)->ends_each = true;
     assert_int_equal(rdy_datagram_start_completion(&post->socket), 0);
     post->goal = 50;
     for (uint32_t i = 0; i < post->goal; i++)
@@ -151,7 +134,7 @@ static void pause_that_is_late_loses_nothing(void **state)
     assert_int_equal(rdy_runtime_run(post->rig.runtime), 0);
     rig_release(rig_in(post));
     post->count = 1;
-    ops_of(post)->recv_max = 1;
+    post_ops(post)->recv_max = 1;
     for (uint32_t i = 1; i < 20; i++)
         post_say(post, i, 20);
     rig_turn(rig_in(post));
@@ -169,13 +152,13 @@ static void send_is_not_taken_for_done_too_early(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     post->goal = 5;
     post_run(post, post_poll_send_all);
     rig_turn(rig_in(post));
     assert_int_equal(rdy_datagram_unsent(&post->socket), 5);
 
-    ops_of(post)->is_deaf = false;
+    post_ops(post)->is_deaf = false;
     rig_turn(rig_in(post));
     assert_int_equal(rdy_datagram_unsent(&post->socket), 0);
     assert_heard(post, 5);
@@ -190,7 +173,7 @@ static void socket_without_room_is_waited_for(void **state)
     uint32_t heard = 0;
 
     post_open(post);
-    ops_of(post)->message_sends_max = 3;
+    post_ops(post)->message_sends_max = 3;
     post->goal = 200;
     post_run(post, post_poll_send_all);
     post_run(post, post_poll_flush);
@@ -228,14 +211,14 @@ static void datagram_that_waits_is_copied_out_of_the_pool(void **state)
     post_run(post, post_poll_recv);
     assert_int_equal(rig_stats(rig_in(post)).buffers_free,
                      rig_stats(rig_in(post)).buffers_total - 1);
-    ops_of(post)->message_error = -EAGAIN;
-    ops_of(post)->message_errors = UINT32_MAX;
+    post_ops(post)->message_error = -EAGAIN;
+    post_ops(post)->message_errors = UINT32_MAX;
     post_run(post, poll_sends_pool_buffer);
     rig_turn(rig_in(post));
     assert_int_equal(rdy_datagram_unsent(&post->socket), 1);
     assert_int_equal(rig_stats(rig_in(post)).buffers_free, rig_stats(rig_in(post)).buffers_total);
 
-    ops_of(post)->message_errors = 0;
+    post_ops(post)->message_errors = 0;
     post_run(post, post_poll_flush);
     assert_heard(post, 1);
 }
@@ -247,14 +230,14 @@ static void full_queue_is_told_by_pending_and_goes_on(void **state)
 
     rig_reopen(rig_in(post), &opts);
     post_open(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     post->goal = 20;
     (void)post_spawn(post, post_poll_send_all);
     rig_turn(rig_in(post));
     assert_int_equal(post->count, 4);
     assert_int_equal(rdy_datagram_unsent(&post->socket), 4);
 
-    ops_of(post)->is_deaf = false;
+    post_ops(post)->is_deaf = false;
     assert_int_equal(rdy_runtime_run(post->rig.runtime), 0);
     assert_int_equal(post->count, 20);
     post_run(post, post_poll_flush);
@@ -268,8 +251,8 @@ static void news_cost_no_datagram_but_a_refusal_that_stays_does(void **state)
 
     for (uint32_t times = 1; times <= 2; times++) {
         post_open(post);
-        ops_of(post)->message_error = -EHOSTUNREACH;
-        ops_of(post)->message_errors = times;
+        post_ops(post)->message_error = -EHOSTUNREACH;
+        post_ops(post)->message_errors = times;
         post->goal = 1;
         post->count = 0;
         post_run(post, post_poll_send_all);
@@ -294,14 +277,14 @@ static void task_that_waits_for_room_is_told_of_an_error(void **state)
 
     rig_reopen(rig_in(post), &opts);
     post_open(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     post->goal = 4;
     (void)post_spawn(post, post_poll_send_all);
     rig_turn(rig_in(post));
     assert_int_equal(post->count, 2);
-    ops_of(post)->message_error = -EPERM;
-    ops_of(post)->message_errors = 2;
-    ops_of(post)->is_deaf = false;
+    post_ops(post)->message_error = -EPERM;
+    post_ops(post)->message_errors = 2;
+    post_ops(post)->is_deaf = false;
     assert_int_equal(rdy_runtime_run(post->rig.runtime), 0);
 
     assert_int_equal(post->errors, 1);
@@ -334,8 +317,8 @@ static void try_in_the_place_of_a_wait_is_heard_of(void **state)
     struct post *post = *state;
 
     post_open(post);
-    ops_of(post)->message_error = -EAGAIN;
-    ops_of(post)->message_errors = UINT32_MAX;
+    post_ops(post)->message_error = -EAGAIN;
+    post_ops(post)->message_errors = UINT32_MAX;
     post->goal = 1;
     post_run(post, post_poll_send_all);
     rig_turn(rig_in(post));
@@ -344,14 +327,14 @@ static void try_in_the_place_of_a_wait_is_heard_of(void **state)
     rig_turn(rig_in(post));
     assert_int_equal(rdy_datagram_unsent(&post->socket), 1);
 
-    ops_of(post)->message_error = -ENOMEM;
-    ops_of(post)->message_errors = 1;
+    post_ops(post)->message_error = -ENOMEM;
+    post_ops(post)->message_errors = 1;
     post->rig.fake->arm_error = -EBUSY;
     post->rig.fake->arm_errors = 1;
     assert_int_equal(rdy_runtime_run(post->rig.runtime), 0);
     assert_int_equal(post->rig.result, 0);
     assert_int_equal(post->rig.fake->arm_errors, 0);
-    assert_int_equal(ops_of(post)->message_errors, 0);
+    assert_int_equal(post_ops(post)->message_errors, 0);
     assert_heard(post, 1);
 }
 
@@ -362,27 +345,27 @@ static void close_drops_what_is_unsent_and_waits_for_the_kernel(void **state)
 
     for (int way = 0; way < 4; way++) {
         post_open(post);
-        ops_of(post)->message_error = -EAGAIN;
-        ops_of(post)->message_errors = way == 2 || way == 3 ? UINT32_MAX : 0;
-        ops_of(post)->is_deaf = way == 1;
+        post_ops(post)->message_error = -EAGAIN;
+        post_ops(post)->message_errors = way == 2 || way == 3 ? UINT32_MAX : 0;
+        post_ops(post)->is_deaf = way == 1;
         post->goal = 40;
         post->count = 0;
         post_run(post, post_poll_send_all);
         if (way > 0)
             rig_turn(rig_in(post)); /* tried; and (2, 3) waiting */
-        ops_of(post)->is_doubling = way == 3;
+        post_ops(post)->is_doubling = way == 3;
         rdy_datagram_close(&post->socket);
         rig_turn(rig_in(post));
         if (way == 1) {
             assert_int_equal(driver_stats(post->rig.runtime).entries_live, 1);
             assert_int_equal(rig_stats(rig_in(post)).blocks_live, 40);
-            ops_of(post)->is_deaf = false;
+            post_ops(post)->is_deaf = false;
             rig_turn(rig_in(post));
         }
         assert_int_equal(driver_stats(post->rig.runtime).entries_live, 0);
         assert_int_equal(rig_stats(rig_in(post)).blocks_live, 0);
-        ops_of(post)->is_doubling = false;
-        ops_of(post)->message_errors = 0;
+        post_ops(post)->is_doubling = false;
+        post_ops(post)->message_errors = 0;
         assert_int_equal(close(post->rig.peer), 0);
         post->rig.peer = -1;
     }
@@ -393,7 +376,7 @@ static void runtime_closes_over_what_never_ends(void **state)
     struct post *post = *state;
 
     open_receiving(post);
-    ops_of(post)->is_deaf = true;
+    post_ops(post)->is_deaf = true;
     post->goal = 5;
     (void)post_spawn(post, post_poll_send_all);
     rig_turn(rig_in(post));
@@ -410,8 +393,8 @@ static void shutdown_of_the_driver_gives_a_full_socket_up(void **state)
     uint64_t sends;
 
     post_open(post);
-    ops_of(post)->message_error = -EAGAIN;
-    ops_of(post)->message_errors = UINT32_MAX;
+    post_ops(post)->message_error = -EAGAIN;
+    post_ops(post)->message_errors = UINT32_MAX;
     post->goal = 5;
     (void)post_spawn(post, post_poll_send_all);
     rig_turn(rig_in(post));
@@ -433,7 +416,7 @@ static void backend_without_receives_of_datagrams_is_done_without(void **state)
 {
     struct post *post = *state;
 
-    ops_of(post)->messages_error = -EINVAL;
+    post_ops(post)->messages_error = -EINVAL;
     post_open(post);
     (void)post_spawn(post, post_poll_recv);
     rig_turn(rig_in(post));

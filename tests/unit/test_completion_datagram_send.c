@@ -7,18 +7,6 @@
 
 #include <pthread.h>
 
-static struct rig *rig_in(struct post *post)
-{
-    return &post->rig;
-}
-
-static void assert_heard(struct post *post, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        assert_int_equal(post_hear(post), i);
-    assert_int_equal(post_hear(post), -1);
-}
-
 static void datagrams_go_out_each_for_itself_in_order(void **state)
 {
     struct post *post = *state;

@@ -10,11 +10,6 @@
 #include "engine/driver.h"
 #include "engine/lane.h"
 
-static struct fake_ops *ops_of(struct rig *rig)
-{
-    return &rig->fake->ops_state;
-}
-
 /* The call that would have submitted more is refused; what an earlier one submitted went out. */
 static void send_that_went_out_unheard_is_not_sent_again(void **state)
 {

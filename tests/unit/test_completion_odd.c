@@ -9,11 +9,6 @@
 #include "engine/driver.h"
 #include "engine/lane.h"
 
-static struct fake_ops *ops_of(struct rig *rig)
-{
-    return &rig->fake->ops_state;
-}
-
 static void close_waits_for_a_last_fact_that_is_late(void **state)
 {
     struct rig *rig = *state;

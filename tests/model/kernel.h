@@ -51,6 +51,7 @@ struct kernel {
     uint32_t backends_count;
     struct kernel_file file[KERNEL_FILES];
     uint64_t now_ns;
+    bool is_timed; /* time will pass: set before the fibers begin */
     struct kernel_ops ops;
     uint32_t arm_busy;    /* so many arms are put off */
     uint32_t disarm_busy; /* and so many questions to an operation to stop */
@@ -85,7 +86,7 @@ void kernel_event(int fd, uint32_t events);
 void kernel_end_poll(int fd);
 void kernel_end_receive(int fd);
 
-/* Time stands but for this. */
+/* Time stands but for this; with is_timed only. */
 void kernel_pass_time(uint64_t ns);
 
 /* An rdy_io_fn: takes a byte, or -EAGAIN. */

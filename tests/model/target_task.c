@@ -322,6 +322,7 @@ static int poll_and_cancel(struct rdy_task *task, void *self)
 static void set_up_timer(void)
 {
     set_up();
+    kernel->is_timed = true;
     stage->timer = calloc(1, sizeof(*stage->timer));
     model_name(stage->timer, sizeof(*stage->timer), "timer");
     spawn(poll_and_cancel, NULL);
@@ -373,6 +374,7 @@ static int poll_and_arm_two(struct rdy_task *task, void *self)
 static void set_up_two_timers(void)
 {
     set_up();
+    kernel->is_timed = true;
     stage->timer = calloc(2, sizeof(*stage->timer));
     spawn(poll_and_arm_two, NULL);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The checker's inside. Five files: fiber.c runs fibers, memory.c is the memory model behind the
- * atomics, plain.c watches plain accesses and allocations, search.c decides what comes next, and
- * report.c prints a schedule. One thread; everything is reset before each execution, but for the
- * search's path.
+ * The checker's inside: fiber.c runs fibers, memory.c is the memory model behind the atomics,
+ * plain.c watches plain accesses and allocations, search.c decides what comes next, sharing.c knows
+ * what there is to decide, classes.c compares searches, report.c prints a schedule. One thread;
+ * everything is reset before each execution, but for the search's path and what is shared.
  */
 #ifndef RDY_TESTS_MODEL_CHECKER_H
 #define RDY_TESTS_MODEL_CHECKER_H
@@ -127,6 +127,7 @@ enum search_mode {
 struct search_opts {
     enum search_mode mode;
     uint32_t preemptions; /* 0: none, all interleavings up to commuting steps */
+    bool is_whole;        /* those that only exchange commuting steps as well */
     uint64_t seed;        /* of the first random execution */
     uint64_t executions_max;
     const char *replay;
@@ -141,14 +142,26 @@ struct search_totals {
 };
 
 void search_begin(const struct search_opts *opts);
-bool search_next(void);                /* is there another execution? */
-void search_count(void);               /* one has been run */
-uint32_t search_choose(void);          /* the fiber to go on with; 0: none, run.outcome says why */
-void search_note(const struct op *op); /* about to be announced */
+bool search_next(void);       /* is there another execution? */
+void search_count(void);      /* one has been run */
+uint32_t search_choose(void); /* the fiber to go on with; 0: none, run.outcome says why */
+bool search_are_dependent(const struct op *a, const struct op *b);
 bool search_is_alone(const struct op *op);    /* true: nobody else is concerned, go on */
 uint32_t search_choose_value(uint32_t count); /* 0: the latest */
 void search_print_replay(void);
 const struct search_totals *search_totals(void);
+
+/* sharing.c */
+void sharing_begin(void);               /* an execution */
+void sharing_note(const struct op *op); /* about to be announced */
+bool sharing_is_shared(const void *at);
+bool sharing_is_outdated(void); /* this execution has shown something to be shared */
+
+/* classes.c */
+void classes_begin(bool is_second); /* a search; of the second it is seen what it has and lacks */
+bool classes_count(void);           /* an execution is over. False: there are too many */
+uint32_t classes_total(void);       /* of the first search */
+uint32_t classes_missing(void);     /* of these, those that the second did not come to */
 
 /* report.c */
 void report_failure(void);

@@ -136,7 +136,7 @@ struct step *fiber_step(const struct op *op)
     uint32_t next;
 
     fiber->op = *op;
-    search_note(op);
+    sharing_note(op);
     if (is_starting)
         next = 0;
     else if (search_is_alone(op))

@@ -3,9 +3,12 @@
  * model_check: runs targets, every way there is or at random, and prints the schedule that fails.
  *
  *   model_check --list
- *   model_check --target NAME [--preemptions N] [--executions N] [--seconds N]
+ *   model_check --target NAME [--preemptions N] [--executions N] [--seconds N] [--compare]
  *   model_check [--target NAME] --random N [--seed N]
  *   model_check --target NAME --replay CHOICES
+ *
+ * With --compare the target is searched twice, first without the reduction, which then must not
+ * have left out more than executions that exchange steps which commute.
  *
  * Exit status: 0 nothing was found and the search is complete, 1 a failure or a search that was not
  * finished, 2 a command that makes no sense.
@@ -26,6 +29,7 @@ struct command {
     uint64_t seconds;
     int64_t preemptions; /* -1: as the target says */
     bool is_list;
+    bool is_compared;
 };
 
 static const struct model_target *const *const lists[] = {
@@ -81,8 +85,7 @@ static void print_totals(const struct command *command, double seconds)
     (void)printf("\n");
 }
 
-/* 0: nothing found, all searched; 1. */
-static int check(const struct command *command)
+static struct search_opts opts_of(const struct command *command)
 {
     struct search_opts opts = {
         .mode = SEARCH_ALL,
@@ -91,8 +94,6 @@ static int check(const struct command *command)
         .seed = command->seed,
         .replay = command->replay,
     };
-    double began = now_s();
-    bool is_late = false;
 
     if (command->preemptions >= 0)
         opts.preemptions = (uint32_t)command->preemptions;
@@ -102,6 +103,16 @@ static int check(const struct command *command)
     }
     if (command->replay)
         opts.mode = SEARCH_REPLAY;
+    return opts;
+}
+
+/* 0: nothing found, all searched; 1. */
+static int check(const struct command *command)
+{
+    struct search_opts opts = opts_of(command);
+    double began = now_s();
+    bool is_late = false;
+
     search_begin(&opts);
     while (!is_late && search_next()) {
         fiber_run_once();
@@ -119,6 +130,45 @@ static int check(const struct command *command)
         return 1;
     }
     return opts.mode != SEARCH_ALL || search_totals()->is_complete ? 0 : 1;
+}
+
+/* True: whole, and nothing was found. */
+static bool count_classes(const struct search_opts *opts, const struct command *command,
+                          bool is_second)
+{
+    double began = now_s();
+    bool has_room = true;
+
+    classes_begin(is_second);
+    search_begin(opts);
+    while (has_room && search_next()) {
+        fiber_run_once();
+        search_count();
+        if (run.outcome == OUTCOME_FAILED) {
+            report_failure();
+            return false;
+        }
+        if (run.outcome == OUTCOME_DONE)
+            has_room = classes_count() && now_s() - began < (double)command->seconds;
+    }
+    print_totals(command, now_s() - began);
+    return search_totals()->is_complete;
+}
+
+/* 0: both searches have come to the same classes of executions; 1. */
+static int compare(const struct command *command)
+{
+    struct search_opts opts = opts_of(command);
+    bool is_whole;
+
+    opts.is_whole = true;
+    is_whole = count_classes(&opts, command, false);
+    opts.is_whole = false;
+    if (!is_whole || !count_classes(&opts, command, true))
+        return 1;
+    (void)printf("%s: %u classes, of which the reduction left out %u\n", run.target->name,
+                 classes_total(), classes_missing());
+    return classes_missing() == 0 ? 0 : 1;
 }
 
 /* Every target that has to pass, at random. */
@@ -147,15 +197,11 @@ static bool read_number(const char *text, uint64_t *number)
 static bool read_command(int argc, char **argv, struct command *command)
 {
     static const struct option options[] = {
-        {"target", required_argument, NULL, 't'},
-        {"replay", required_argument, NULL, 'p'},
-        {"executions", required_argument, NULL, 'e'},
-        {"random", required_argument, NULL, 'r'},
-        {"seed", required_argument, NULL, 's'},
-        {"seconds", required_argument, NULL, 'l'},
-        {"preemptions", required_argument, NULL, 'b'},
-        {"list", no_argument, NULL, 'i'},
-        {0},
+        {"target", required_argument, NULL, 't'},      {"replay", required_argument, NULL, 'p'},
+        {"executions", required_argument, NULL, 'e'},  {"random", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 's'},        {"seconds", required_argument, NULL, 'l'},
+        {"preemptions", required_argument, NULL, 'b'}, {"list", no_argument, NULL, 'i'},
+        {"compare", no_argument, NULL, 'c'},           {0},
     };
     uint64_t number = 0;
     int option;
@@ -165,6 +211,8 @@ static bool read_command(int argc, char **argv, struct command *command)
             return false;
         if (option == 'i')
             command->is_list = true;
+        else if (option == 'c')
+            command->is_compared = true;
         else if (option == 't')
             command->target = optarg;
         else if (option == 'p')
@@ -210,5 +258,5 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "model_check: no target '%s'; --list shows them\n", command.target);
         return 2;
     }
-    return check(&command);
+    return command.is_compared ? compare(&command) : check(&command);
 }

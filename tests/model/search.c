@@ -10,16 +10,18 @@
  * execution shows that one is: the first step that makes it so comes up in a search without it,
  * because what went before commutes.
  *
- * Without a bound of preemptions the search leaves out what only exchanges steps that commute, and
- * nothing else: dynamic partial-order reduction (Flanagan and Godefroid, POPL 2005) finds where the
- * order of two steps matters, and sleep sets (Godefroid 1996) keep it from coming to the same class
- * twice. Waiting is a condition on memory, which a step changes only where it writes, so a step
- * that lets another fiber go on is dependent on what that one waits to do.
+ * The search leaves out what only exchanges steps that commute, and nothing else: dynamic
+ * partial-order reduction (Flanagan and Godefroid, POPL 2005) finds where the order of two steps
+ * matters, and sleep sets (Godefroid 1996) keep it from coming to the same class twice. Waiting is
+ * a condition on memory, which a step changes only where it writes, so a step that lets another
+ * fiber go on is dependent on what that one waits to do.
  *
- * With a bound (Musuvathi and Qadeer, PLDI 2007) all fibers are tried at each step, as long as the
- * switches away from one that could have gone on are not used up. A fiber falls asleep there only
- * if what follows its step was searched without meeting the bound: else its twin, which costs fewer
- * switches, would be left out for one that was never run.
+ * With a bound of preemptions (Musuvathi and Qadeer, PLDI 2007) a step may be out of reach that the
+ * reduction wants, because the switches away from a fiber that could have gone on are used up. So
+ * where it wants a fiber at a step, it wants it as well where the fiber of that step was switched
+ * to, which costs no more (Coons, Musuvathi and McKinley, OOPSLA 2013). Nobody sleeps there: what
+ * was searched behind a step may have cost fewer switches, or wanted less, than its twin would.
+ * That nothing is left out is checked by comparison (classes.c) with a search that does not reduce.
  *
  * Random executions are PCT's (Burckhardt et al., ASPLOS 2010): priorities by lot, and a few points
  * at which whoever runs falls to the lowest.
@@ -30,7 +32,6 @@
 #include <stdlib.h>
 
 #define NODES_MAX      2400
-#define USAGES_SIZE    4096u
 #define DECISIONS_MAX  (2 * STEPS_MAX)
 #define PCT_POINTS     3
 #define PCT_STALE_PART 4 /* a load looks back once in so many */
@@ -38,7 +39,6 @@
 
 struct node {
     bool is_value; /* of a load, not a fiber */
-    bool is_cut;   /* the bound left something out behind an earlier choice, or here */
     uint8_t chosen;
     uint8_t count;   /* of values */
     uint8_t enabled; /* the rest are masks of fibers */
@@ -50,17 +50,6 @@ struct node {
     struct op op[FIBERS];
 };
 
-/* Who used an atomic, in this execution; and whether that was ever more than one. */
-struct usage {
-    const char *at;
-    uint32_t run_number;
-    uint8_t users;
-    uint8_t writers;
-    bool is_shared;
-};
-
-static struct usage usages[USAGES_SIZE];
-static bool is_outdated; /* something turned out to be shared */
 static char decisions[DECISIONS_MAX];
 static uint32_t decisions_count;
 static struct node path[NODES_MAX];
@@ -81,7 +70,13 @@ static uint32_t steps_expected;
 
 static bool is_reducing(void)
 {
-    return opts.mode == SEARCH_ALL && opts.preemptions == 0;
+    return opts.mode == SEARCH_ALL && !opts.is_whole;
+}
+
+/* Without a bound: with the order of steps, and sleep. */
+static bool is_unbounded(void)
+{
+    return is_reducing() && opts.preemptions == 0;
 }
 
 static uint32_t mask_of(uint32_t fiber)
@@ -89,7 +84,7 @@ static uint32_t mask_of(uint32_t fiber)
     return 1u << fiber;
 }
 
-static bool are_dependent(const struct op *a, const struct op *b)
+bool search_are_dependent(const struct op *a, const struct op *b)
 {
     const char *a_at = a->at;
     const char *b_at = b->at;
@@ -132,9 +127,14 @@ static bool can_meet(const struct op *next, const struct op *done)
     return !next->is_acquiring || done->is_acquiring;
 }
 
+static void want_at(struct node *node, uint32_t fiber)
+{
+    node->wanted |= node->enabled & mask_of(fiber) ? (uint8_t)mask_of(fiber) : node->enabled;
+}
+
 /*
  * The last step that @fiber's next one could have come before: there it is wanted. Where it could
- * not go on then, everybody is wanted.
+ * not go on then, everybody is.
  */
 static void want_before(uint32_t fiber)
 {
@@ -143,25 +143,57 @@ static void want_before(uint32_t fiber)
 
     for (uint32_t i = run.steps_count; i-- > 0;) {
         const struct step *step = &run.step[i];
-        struct node *node = &path[step->node];
 
-        if (step->fiber == fiber || !are_dependent(&step->op, op) || !can_meet(op, &step->op))
+        if (step->fiber == fiber || !search_are_dependent(&step->op, op) ||
+            !can_meet(op, &step->op))
             continue;
         if (last && last->before_count[step->fiber] > i)
             continue;
-        if (node->enabled & mask_of(fiber))
-            node->wanted |= (uint8_t)mask_of(fiber);
-        else
-            node->wanted |= node->enabled;
+        want_at(&path[step->node], fiber);
         return;
+    }
+}
+
+/* Where a fiber was switched to, before @node; NULL if there is no such place. */
+static struct node *switch_before(struct node *node)
+{
+    while (node-- > path) {
+        if (!node->is_value && node->chosen != node->last)
+            return node;
+    }
+    return NULL;
+}
+
+/* With a bound: before the last such step of each other fiber, and where that was switched to. */
+static void want_before_each(uint32_t fiber)
+{
+    const struct op *op = &fibers[fiber].op;
+    uint32_t seen = mask_of(fiber);
+
+    for (uint32_t i = run.steps_count; i-- > 0;) {
+        const struct step *step = &run.step[i];
+        struct node *node = &path[step->node];
+
+        if ((seen & mask_of(step->fiber)) || !search_are_dependent(&step->op, op) ||
+            !can_meet(op, &step->op))
+            continue;
+        seen |= mask_of(step->fiber);
+        want_at(node, fiber);
+        node = switch_before(node);
+        if (node)
+            want_at(node, fiber);
     }
 }
 
 static void want_where_it_matters(void)
 {
     for (uint32_t i = 1; i < FIBERS; i++) {
-        if (fibers[i].is_used && !fibers[i].is_done)
+        if (!fibers[i].is_used || fibers[i].is_done)
+            continue;
+        if (opts.preemptions == 0)
             want_before(i);
+        else
+            want_before_each(i);
     }
 }
 
@@ -177,7 +209,7 @@ static void step_order(struct step *step)
     for (uint32_t i = 0; i < index; i++) {
         const struct step *other = &run.step[i];
 
-        if (other->fiber == step->fiber || !are_dependent(&other->op, &step->op))
+        if (other->fiber == step->fiber || !search_are_dependent(&other->op, &step->op))
             continue;
         for (uint32_t f = 0; f < FIBERS; f++) {
             if (other->before_count[f] > step->before_count[f])
@@ -194,44 +226,13 @@ static uint32_t asleep_after(const struct node *node)
 
     for (uint32_t i = 1; i < FIBERS; i++) {
         if ((node->asleep & mask_of(i)) && i != node->chosen &&
-            !are_dependent(&node->op[i], &node->op[node->chosen]))
+            !search_are_dependent(&node->op[i], &node->op[node->chosen]))
             mask |= mask_of(i);
     }
     return mask;
 }
 
-/* --- who is concerned ---------------------------------------------------------------------- */
-
-static struct usage *usage_of(const void *at_)
-{
-    uint32_t i = (uint32_t)(((uintptr_t)at_ >> 2) * 0x9e3779b1u >> 8) % USAGES_SIZE;
-
-    while (usages[i].at && usages[i].at != at_)
-        i = (i + 1) % USAGES_SIZE;
-    usages[i].at = at_;
-    return &usages[i];
-}
-
-void search_note(const struct op *op)
-{
-    struct usage *usage;
-
-    if (opts.mode != SEARCH_ALL || !op->at)
-        return;
-    usage = usage_of(op->at);
-    if (usage->run_number != run.number) {
-        usage->run_number = run.number;
-        usage->users = 0;
-        usage->writers = 0;
-    }
-    usage->users |= (uint8_t)mask_of(self);
-    if (op->writes)
-        usage->writers |= (uint8_t)mask_of(self);
-    if (!usage->is_shared && usage->writers != 0 && (usage->users & (usage->users - 1u)) != 0) {
-        usage->is_shared = true;
-        is_outdated = true;
-    }
-}
+/* --- the path ------------------------------------------------------------------------------ */
 
 static void decide(uint32_t choice)
 {
@@ -250,7 +251,7 @@ static void step_add(uint32_t chosen)
     step->op = fibers[chosen].op;
     step->fiber = (uint8_t)chosen;
     step->node = (uint16_t)(at - 1);
-    if (is_reducing())
+    if (is_unbounded())
         step_order(step);
     run.steps_count++;
     decide(chosen);
@@ -260,13 +261,11 @@ bool search_is_alone(const struct op *op)
 {
     if (opts.mode != SEARCH_ALL)
         return false;
-    if (op->is_ready || !op->at || usage_of(op->at)->is_shared)
+    if (op->is_ready || !op->at || sharing_is_shared(op->at))
         return false;
     step_add(self);
     return true;
 }
-
-/* --- the path ------------------------------------------------------------------------------ */
 
 static struct node *node_add(void)
 {
@@ -282,20 +281,23 @@ static uint32_t lowest(uint32_t mask)
     return (uint32_t)__builtin_ctz(mask);
 }
 
-/* Whom a node may still try; where the bound is met, only who ran before. */
-static uint32_t node_open(struct node *node)
+/* Whom the bound lets go on: where it is met, only who ran before. */
+static uint32_t node_affordable(const struct node *node)
 {
-    uint32_t open = node->wanted & ~(uint32_t)node->tried & ~(uint32_t)node->asleep;
+    bool is_met = opts.preemptions > 0 && node->preemptions == opts.preemptions;
     uint32_t last = mask_of(node->last);
 
-    if (opts.preemptions > 0 && node->preemptions == opts.preemptions && (node->enabled & last)) {
-        if (open & ~last) {
-            node->is_cut = true;
-            totals.is_cut = true;
-        }
-        open &= last;
-    }
-    return open;
+    return is_met && (node->enabled & last) ? last : UINT32_MAX;
+}
+
+/* Whom a node may still try. */
+static uint32_t node_open(const struct node *node)
+{
+    uint32_t open = node->wanted & ~(uint32_t)node->tried & ~(uint32_t)node->asleep;
+    uint32_t affordable = node_affordable(node);
+
+    totals.is_cut = totals.is_cut || (open & ~affordable) != 0;
+    return open & affordable;
 }
 
 static const struct node *previous_fiber_node(void)
@@ -313,16 +315,16 @@ static uint32_t choose_new(uint32_t enabled)
     const struct node *previous = previous_fiber_node();
     uint32_t asleep = previous ? asleep_after(previous) : 0;
     struct node *node = node_add();
+    uint32_t awake = enabled & ~asleep;
     uint32_t open;
 
     node->enabled = (uint8_t)enabled;
-    node->wanted = (uint8_t)enabled;
     node->asleep = (uint8_t)asleep;
     node->last = (uint8_t)last_fiber;
     node->preemptions = preemptions;
     for (uint32_t i = 1; i < FIBERS; i++)
         node->op[i] = fibers[i].op;
-    open = node_open(node);
+    open = awake & node_affordable(node);
     if (open == 0) {
         path_len--;
         at--;
@@ -330,8 +332,7 @@ static uint32_t choose_new(uint32_t enabled)
         return 0;
     }
     node->chosen = (uint8_t)((open & mask_of(last_fiber)) ? last_fiber : lowest(open));
-    if (is_reducing())
-        node->wanted = (uint8_t)mask_of(node->chosen);
+    node->wanted = (uint8_t)(is_reducing() ? mask_of(node->chosen) : enabled);
     return node->chosen;
 }
 
@@ -510,31 +511,25 @@ void search_begin(const struct search_opts *given)
 /* Takes the next alternative of the last node that has one; false if none has. */
 static bool path_advance(void)
 {
-    bool is_cut = false;
-
     while (path_len > 0) {
         struct node *node = &path[path_len - 1];
 
         if (node->is_value) {
-            node->is_cut = node->is_cut || is_cut;
             if (node->chosen + 1u < node->count) {
                 node->chosen++;
                 return true;
             }
-            is_cut = node->is_cut;
         } else {
             uint32_t open;
 
-            node->is_cut = node->is_cut || is_cut;
             node->tried |= (uint8_t)mask_of(node->chosen);
-            if (!is_cut)
+            if (is_unbounded())
                 node->asleep |= (uint8_t)mask_of(node->chosen);
             open = node_open(node);
             if (open != 0) {
                 node->chosen = (uint8_t)lowest(open);
                 return true;
             }
-            is_cut = node->is_cut;
         }
         path_len--;
     }
@@ -559,7 +554,7 @@ bool search_next(void)
         if (opts.mode == SEARCH_RANDOM) {
             dice_began++;
             steps_expected = totals.steps_max;
-        } else if (is_outdated) {
+        } else if (sharing_is_outdated()) {
             path_len = 0;
             totals.is_cut = false;
         } else if (!path_advance()) {
@@ -568,7 +563,7 @@ bool search_next(void)
         }
     }
     is_first = false;
-    is_outdated = false;
+    sharing_begin();
     execution_begin();
     return true;
 }

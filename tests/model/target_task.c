@@ -121,7 +121,7 @@ static const struct model_target task_wake = {
     .finish = finish,
     .fiber = {{"runtime", run_until_done}, {"first", wake_first}, {"second", wake_second}},
     .stale_max = 1,
-    .preemptions = 2,
+    .preemptions = 3,
 };
 
 /* The task ends at its first poll, and its header goes to another; a wake of the first is late. */
@@ -227,7 +227,7 @@ static const struct model_target spawn_end_two = {
     .set_up = set_up_spawn,
     .finish = finish_spawned,
     .fiber = {{"runtime", run_and_end}, {"first", spawn_first}, {"second", spawn_second}},
-    .preemptions = 2,
+    .preemptions = 3,
 };
 
 /* --- shutdown and stop --------------------------------------------------------------------- */

@@ -154,6 +154,12 @@ void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready)
     rdy_a64_bump(&driver->count.waker_calls, rdy_scheduled_io_wake(io, ready));
 }
 
+bool rdy_lane_is_unwanted(const struct rdy_lane *lane)
+{
+    return (lane->flags & RDY_LANE_LEAVING) ||
+           rdy_word_is_ended(rdy_a64_load_relaxed(&lane->io->word));
+}
+
 void rdy_lane_asked(const struct rdy_lane *lane)
 {
     struct rdy_driver *driver = lane->io->driver;

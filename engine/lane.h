@@ -214,6 +214,9 @@ void rdy_lane_end(struct rdy_scheduled_io *io);
  * or its stream ends. */
 void rdy_lane_survive(struct rdy_scheduled_io *io, int error);
 
+/* It is leaving, or its entry was ended: nothing begins any more, and what is unsent stays so. */
+bool rdy_lane_is_unwanted(const struct rdy_lane *lane);
+
 /* Sets readiness and wakes. */
 void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready);
 

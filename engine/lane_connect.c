@@ -47,20 +47,13 @@ int rdy_connect_begin(struct rdy_lane *lane, const struct sockaddr *addr, sockle
     return 0;
 }
 
-/* Nobody waits for the connection any more. */
-static bool is_unwanted(const struct rdy_lane *lane)
-{
-    return (lane->flags & RDY_LANE_LEAVING) ||
-           rdy_word_is_ended(rdy_a64_load_relaxed(&lane->io->word));
-}
-
 bool rdy_connect_try(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     struct rdy_backend *backend = rdy_driver_backend(completion->driver);
     struct rdy_scheduled_io *io = lane->io;
     int rc;
 
-    if (is_unwanted(lane)) {
+    if (rdy_lane_is_unwanted(lane)) {
         lane->send = RDY_SEND_IDLE;
         rdy_lane_check_leaving(lane);
         return true;
@@ -124,7 +117,7 @@ int rdy_connect_take(struct rdy_lane *lane, const struct rdy_fact *fact)
     if ((fact->flags & RDY_FACT_LAST) == 0)
         return 0;
     lane->send = RDY_SEND_IDLE;
-    if (is_unwanted(lane)) {
+    if (rdy_lane_is_unwanted(lane)) {
         rdy_lane_check_leaving(lane);
         return 0;
     }
@@ -155,7 +148,7 @@ void rdy_connect_survive(struct rdy_lane *lane)
 
     lane->send = RDY_SEND_IDLE;
     /* Connect before the entry is armed: a socket that never did polls as hung up. */
-    if (was_asked && !is_unwanted(lane))
+    if (was_asked && !rdy_lane_is_unwanted(lane))
         (void)go_on_by_call(lane);
 }
 

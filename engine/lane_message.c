@@ -279,7 +279,7 @@ static void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
         rdy_lane_check_leaving(lane);
         return;
     }
-    if (lane->letters.first)
+    if (lane->letters.first && !rdy_lane_is_unwanted(lane))
         rdy_send_make_dirty(completion, lane);
     rdy_send_tell_writer(lane);
 }
@@ -323,14 +323,10 @@ void rdy_message_settle(struct rdy_completion *completion, struct rdy_lane *lane
             link = &letter->next;
         }
     }
-    if (!is_full || (lane->flags & RDY_LANE_LEAVING)) {
-        go_on(completion, lane);
-    } else if (rdy_unlikely(completion->driver->is_shut)) { /* what is left is not begun again */
-        lane->sending = 0;
-        lane->send = RDY_SEND_IDLE;
-    } else {
+    if (is_full && !rdy_lane_is_unwanted(lane))
         wait_for_room(completion, lane);
-    }
+    else
+        go_on(completion, lane);
 }
 
 int rdy_message_take_sent(struct rdy_completion *completion, struct rdy_lane *lane,

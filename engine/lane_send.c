@@ -124,16 +124,9 @@ static void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
         rdy_lane_check_leaving(lane);
         return;
     }
-    if (lane->unsent.first)
+    if (lane->unsent.first && !rdy_lane_is_unwanted(lane))
         rdy_send_make_dirty(completion, lane);
     rdy_send_tell_writer(lane);
-}
-
-/* The socket is full, and the driver shut: what is left is not begun again. */
-static void leave_rest(struct rdy_lane *lane)
-{
-    lane->sending = 0;
-    lane->send = RDY_SEND_IDLE;
 }
 
 /* How many pieces fit into one operation; NULL when the messages of this turn are used up. */
@@ -268,10 +261,8 @@ static void settle_one(struct rdy_completion *completion, struct rdy_lane *lane)
     rdy_assert(lane->send == RDY_SEND_UNFINISHED && lane->sending == 0);
     if (lane->send_error)
         rdy_send_fail(completion, lane, lane->send_error);
-    if (lane->send_error || (lane->flags & RDY_LANE_LEAVING) || !lane->unsent.first)
+    if (lane->send_error || rdy_lane_is_unwanted(lane) || !lane->unsent.first)
         go_on(completion, lane);
-    else if (rdy_unlikely(completion->driver->is_shut))
-        leave_rest(lane);
     else
         wait_for_peer(completion, lane);
 }

@@ -155,6 +155,23 @@ static void shutdown_of_the_driver_ends_a_close_that_waits(void **state)
     assert_int_equal(close(rig->peer), 0);
 }
 
+/* Cancelled, a send that waited for the peer was begun anew, and so on some hundred times. */
+static void shutdown_of_the_driver_begins_no_send(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t sends;
+
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    sends = rig_stats(rig).sends;
+    assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
+    assert_int_equal(rig_stats(rig).sends, sends);
+    rdy_stream_close(&rig->stream);
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    assert_int_equal(close(rig->peer), 0);
+}
+
 static void shutdown_has_been_done_when_it_answers(void **state)
 {
     struct rig *rig = *state;
@@ -431,6 +448,7 @@ int main(void)
         ON_THREE(close_that_was_given_up_has_closed_nothing),
         ON_THREE(close_tells_of_a_send_that_failed_and_closes_all_the_same),
         ON_REAL(shutdown_of_the_driver_ends_a_close_that_waits),
+        ON_THREE(shutdown_of_the_driver_begins_no_send),
         ON_THREE(shutdown_has_been_done_when_it_answers),
         ON_THREE(shutdown_that_was_given_up_has_shut_nothing),
         ON_THREE(shutdown_for_reading_waits_for_nothing),

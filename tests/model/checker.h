@@ -114,6 +114,7 @@ void plain_reset(void);
 void plain_finish(void); /* what was not freed is a leak */
 void plain_check_atomic(const void *at, size_t size, const void *pc);
 void plain_mark_atomic(const void *at);
+void plain_check_kernel(const void *at, size_t size); /* the kernel reads it: is it there? */
 void *plain_alloc(size_t size, size_t align, bool is_zero, const void *pc);
 const char *plain_describe(const void *at, char *text, size_t text_len);
 

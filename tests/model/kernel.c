@@ -117,7 +117,7 @@ struct kernel_file *kernel_file_of(int fd)
     return &kernel->file[fd - KERNEL_FD];
 }
 
-static void touch(const char *what)
+void kernel_touch(const char *what)
 {
     model_touch(&kernel->state_word, what);
     memory_pass_kernel();
@@ -127,10 +127,10 @@ int rdy_sys_close(int fd)
 {
     struct kernel_file *file = kernel_file_of(fd);
 
-    touch("close");
+    kernel_touch("close");
     if (!file->is_open)
         model_fail("descriptor %d is closed twice", fd);
-    if (file->armed_by != 0 || file->op_token != 0)
+    if (file->armed_by != 0 || file->in.token != 0 || file->out.token != 0)
         model_fail("descriptor %d is closed while the kernel watches it", fd);
     file->is_open = false;
     return 0;
@@ -159,12 +159,28 @@ bool kernel_has_bytes(int fd)
 
 void kernel_open_file(int fd)
 {
+    kernel_file_of(fd)->is_used = true;
     kernel_file_of(fd)->is_open = true;
+}
+
+uint32_t kernel_open_files(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < KERNEL_FILES; i++)
+        count += kernel->file[i].is_open;
+    return count;
+}
+
+void kernel_kill(int error)
+{
+    kernel_touch("the backend dies");
+    kernel->backend[0].wait_error = error;
 }
 
 void kernel_event(int fd, uint32_t events)
 {
-    touch("data arrives");
+    kernel_touch("data arrives");
     kernel_file_of(fd)->ready |= events;
     if (events & RDY_EV_IN)
         kernel_file_of(fd)->bytes++;
@@ -172,14 +188,14 @@ void kernel_event(int fd, uint32_t events)
 
 void kernel_end_poll(int fd)
 {
-    touch("poll ends");
+    kernel_touch("poll ends");
     kernel_file_of(fd)->is_ended = kernel_file_of(fd)->armed_by != 0;
 }
 
 void kernel_pass_time(uint64_t ns)
 {
     rdy_assert(kernel->is_timed);
-    touch("time passes");
+    kernel_touch("time passes");
     kernel->now_ns += ns;
 }
 
@@ -204,7 +220,7 @@ ssize_t kernel_read(int fd, void *arg)
     struct kernel_file *file = kernel_file_of(fd);
 
     (void)arg;
-    touch("read");
+    kernel_touch("read");
     if (!file->is_open)
         model_fail("a read of descriptor %d, which is closed", fd);
     if (file->bytes == 0)
@@ -229,7 +245,7 @@ static int open_with(struct rdy_backend **out, const struct rdy_backend_ops *ops
 {
     struct kernel_backend *made = &kernel->backend[kernel->backends_count];
 
-    touch("open");
+    kernel_touch("open");
     rdy_assert(kernel->backends_count < KERNEL_BACKENDS);
     kernel->backends_count++;
     made->backend.ops = ops;
@@ -279,13 +295,14 @@ static void check_owner(const char *what)
 
 static void kernel_close(struct rdy_backend *backend)
 {
-    touch("backend close");
+    kernel_touch("backend close");
     check_open(backend, "a close");
     known(backend)->is_open = false;
     for (uint32_t i = 0; i < KERNEL_FILES; i++) {
         if (kernel->file[i].armed_by == number_of(backend))
             kernel->file[i].armed_by = 0;
-        kernel->file[i].op_token = 0;
+        if (known(backend)->backend.ops == &kernel_completing_ops)
+            kernel_ops_end(&kernel->file[i]);
     }
 }
 
@@ -295,7 +312,7 @@ static int kernel_arm(struct rdy_backend *backend, int fd, uint64_t token, uint3
     struct kernel_file *file = kernel_file_of(fd);
 
     (void)events;
-    touch("arm");
+    kernel_touch("arm");
     check_open(backend, "an arm");
     if (!file->is_open)
         return -EBADF;
@@ -309,7 +326,8 @@ static int kernel_arm(struct rdy_backend *backend, int fd, uint64_t token, uint3
     file->token = token;
     file->is_cancelled = false;
     file->is_ended = false;
-    file->ready = file->bytes > 0 ? RDY_EV_IN : 0;
+    file->ready = file->bytes > 0 || file->backlog > 0 ? RDY_EV_IN : 0;
+    file->ready |= kernel_out_state(file);
     return 0;
 }
 
@@ -327,7 +345,7 @@ static bool is_watched(struct rdy_backend *backend, int fd, uint64_t token)
 static int ring_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 {
     check_owner("a disarm");
-    touch("disarm");
+    kernel_touch("disarm");
     check_open(backend, "a disarm");
     if (rdy_token_about(token) != RDY_ABOUT_WATCH)
         return kernel_ops_disarm(fd, token);
@@ -339,7 +357,7 @@ static int ring_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 
 static int epoll_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 {
-    touch("disarm");
+    kernel_touch("disarm");
     check_open(backend, "a disarm");
     if (!is_watched(backend, fd, token))
         return -ENOENT;
@@ -379,6 +397,27 @@ static void tell(struct kernel_file *file, struct rdy_fact *fact)
     }
 }
 
+/* Tells what there is. */
+static uint32_t tell_all(struct kernel_backend *backend, struct rdy_fact *facts, uint32_t facts_max)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < KERNEL_FILES; i++) {
+        struct kernel_file *file = &kernel->file[i];
+
+        if (count < facts_max && has_fact(backend, file))
+            tell(file, &facts[count++]);
+        count += kernel_ops_tell(file, &facts[count], facts_max - count);
+    }
+    return count;
+}
+
+/* A filter that came late refuses calls; one that is under way goes on. */
+static bool is_refusal(int error)
+{
+    return error == -EPERM;
+}
+
 static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
                        uint32_t facts_max)
 {
@@ -390,9 +429,22 @@ static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct r
         .arg = waited,
         .what = "the kernel",
     };
-    uint32_t count = 0;
+    bool has_entered = kernel_ops_wants_submit();
 
     check_owner("a wait");
+    if (has_entered) {
+        kernel_touch("submit");
+        if (waited->wait_error == 0 && kernel->submit_busy > 0) {
+            kernel->submit_busy--;
+            if (model_choose(2) == 1)
+                kernel_ops_submit(); /* and has not said what became of it */
+            backend->is_settled = false;
+            return 0;
+        }
+        if (waited->wait_error != 0)
+            return waited->wait_error;
+        kernel_ops_submit();
+    }
     if (timeout_ns <= RDY_NS_PER_MS)
         waited->until_ns = timeout_ns < 0 ? UINT64_MAX : 0;
     else
@@ -401,21 +453,26 @@ static int kernel_wait(struct rdy_backend *backend, int64_t timeout_ns, struct r
     memory_pass_kernel();
     check_open(backend, "a wait");
     waited->wakes = 0;
-    if (waited->wait_error != 0)
+    if (waited->wait_error != 0 && !(has_entered && is_refusal(waited->wait_error)))
         return waited->wait_error;
-    for (uint32_t i = 0; i < KERNEL_FILES && count < facts_max; i++) {
-        if (has_fact(waited, &kernel->file[i]))
-            tell(&kernel->file[i], &facts[count++]);
-        else if (kernel_ops_has_fact(&kernel->file[i]))
-            kernel_ops_tell(&kernel->file[i], &facts[count++]);
-    }
     backend->is_settled = true;
-    return (int)count;
+    return (int)tell_all(waited, facts, facts_max);
+}
+
+static uint32_t kernel_salvage(struct rdy_backend *backend, struct rdy_fact *facts,
+                               uint32_t facts_max)
+{
+    kernel_touch("salvage");
+    if (!kernel->ops.is_losing)
+        return tell_all(known(backend), facts, facts_max);
+    for (uint32_t i = 0; i < KERNEL_FILES; i++)
+        backend->has_lost = backend->has_lost || kernel_ops_has_fact(&kernel->file[i]);
+    return 0;
 }
 
 static void kernel_wake(struct rdy_backend *backend)
 {
-    touch("wake");
+    kernel_touch("wake");
     check_open(backend, "a wake");
     known(backend)->wakes++;
 }
@@ -450,6 +507,10 @@ const struct rdy_backend_ops kernel_completing_ops = {
     .lend = kernel_ops_lend,
     .refill = kernel_ops_refill,
     .recv = kernel_ops_recv,
+    .accept = kernel_ops_accept,
+    .send = kernel_out_send,
+    .connect = kernel_out_connect,
+    .salvage = kernel_salvage,
     .messages = kernel_ops_messages,
     .close_file = kernel_ops_close_file,
 };

@@ -33,8 +33,10 @@ struct command {
 };
 
 static const struct model_target *const *const lists[] = {
-    model_self_targets, model_lock_targets, model_readiness_targets, model_driver_targets,
-    model_slab_targets, model_task_targets, model_lane_targets,
+    model_self_targets,         model_lock_targets,      model_readiness_targets,
+    model_driver_targets,       model_slab_targets,      model_task_targets,
+    model_lane_targets,         model_lane_send_targets, model_lane_accept_targets,
+    model_lane_connect_targets,
 };
 
 #define LISTS_COUNT (sizeof(lists) / sizeof(lists[0]))

@@ -45,6 +45,9 @@ extern const struct model_target *const model_driver_targets[];
 extern const struct model_target *const model_slab_targets[];
 extern const struct model_target *const model_task_targets[];
 extern const struct model_target *const model_lane_targets[];
+extern const struct model_target *const model_lane_send_targets[];
+extern const struct model_target *const model_lane_accept_targets[];
+extern const struct model_target *const model_lane_connect_targets[];
 
 /* Ends the execution as a failure, with a sentence. */
 __attribute__((noreturn, format(printf, 1, 2))) void model_fail(const char *format, ...);

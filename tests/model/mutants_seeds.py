@@ -2,6 +2,8 @@
 """The seeded bugs of mutants.py: what is replaced, by what, and which targets must notice."""
 from collections import namedtuple
 
+import mutants_lane
+
 Seed = namedtuple("Seed", "name path old new targets why only", defaults=(None,))
 
 ENTRY = "engine/scheduled_io.c"
@@ -475,4 +477,4 @@ def lane_seeds():
 def seeds():
     return [*lock_seeds(), *word_seeds(), *entry_seeds(), *wait_seeds(), *park_seeds(),
             *inbox_seeds(), *registration_seeds(), *slab_seeds(), *task_seeds(), *timer_seeds(),
-            *lane_seeds()]
+            *lane_seeds(), *mutants_lane.seeds(Seed)]

@@ -209,6 +209,19 @@ void plain_check_atomic(const void *at, size_t size, const void *pc)
         check_write_before(cell_of(at), at, "accessed atomically", pc);
 }
 
+/* No race: it was written before the kernel was told of it. */
+void plain_check_kernel(const void *at, size_t size)
+{
+    const char *byte = at;
+
+    if (!is_inside(at) || run.outcome == OUTCOME_FAILED)
+        return;
+    for (size_t i = 0; i < size; i++) {
+        if (rdy_unlikely(shade[offset_of(byte + i)] != SHADE_FINE))
+            fail_touch(byte + i, "the kernel's read", __builtin_return_address(0));
+    }
+}
+
 void plain_mark_atomic(const void *at)
 {
     if (is_inside(at))

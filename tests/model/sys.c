@@ -73,44 +73,6 @@ uint32_t rdy_sys_poll_now(int fd, uint32_t events)
     model_fail("poll(2) is not modelled");
 }
 
-int rdy_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_len)
-{
-    (void)fd;
-    (void)addr;
-    (void)addr_len;
-    model_fail("connect(2) is not modelled");
-}
-
-int rdy_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *addr_len)
-{
-    (void)fd;
-    (void)addr;
-    (void)addr_len;
-    model_fail("getpeername(2) is not modelled");
-}
-
-int rdy_sys_shutdown(int fd, int how)
-{
-    (void)fd;
-    (void)how;
-    model_fail("shutdown(2) is not modelled");
-}
-
-ssize_t rdy_sys_send(int fd, const void *data, size_t len)
-{
-    (void)fd;
-    (void)data;
-    (void)len;
-    model_fail("send(2) is not modelled");
-}
-
-ssize_t rdy_sys_send_message(int fd, const struct msghdr *msg)
-{
-    (void)fd;
-    (void)msg;
-    model_fail("sendmsg(2) is not modelled");
-}
-
 int rdy_sys_pipe(int fds[2], int flags)
 {
     (void)fds;

@@ -153,7 +153,8 @@ void search_print_replay(void);
 const struct search_totals *search_totals(void);
 
 /* sharing.c */
-void sharing_begin(void);               /* an execution */
+void sharing_reset(void);               /* a search begins */
+void sharing_begin(void);               /* an execution does */
 void sharing_note(const struct op *op); /* about to be announced */
 bool sharing_is_shared(const void *at);
 bool sharing_is_outdated(void); /* this execution has shown something to be shared */

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 """The mutation test of the model checker: each seeded bug must be found by a target.
 
-    mutants.py --build DIR [--jobs N] [NAME...]
+    mutants.py --build DIR [--jobs N] [--table] [NAME...]
     mutants.py --list
 
 Each mutant of seeds() is a copy of one engine file with one text replaced. The files that see it
 are compiled as DIR compiled them and linked with the rest of DIR's model_check; then its targets
 run until one fails. A mutant that compiles with an error, or that no target finds, fails the test.
-Each schedule goes to stdout, the table comes last. The mutant's model_check stays in
+Each schedule goes to stdout, the table comes last; with --table
+only that, for docs/testing.md. The mutant's model_check stays in
 DIR/mutants/NAME, so that its schedule can be replayed.
 """
 import argparse
@@ -116,7 +117,7 @@ def mutate(build, seed, folder):
 
 
 LAYERS = ("data race", "lost wake-up", "deadlock", "livelock", "broken invariant", "leak",
-          "freed memory", "nobody's", "freed twice", "not true")
+          "freed memory", "memory that is nobody's", "freed twice", "not true")
 
 
 def hunt(build, seed):
@@ -148,11 +149,19 @@ def print_table(rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
+def print_markdown(seeds, rows):
+    print("| mutant | what is wrong | target | found as | executions |")
+    print("|---|---|---|---|---:|")
+    for seed, (name, target, layer, executions, _) in zip(seeds, rows):
+        print(f"| `{name}` | {seed.why} | `{target}` | {layer} | {executions} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description="Seeded bugs, which the model checker must find.")
     parser.add_argument("--build", default=os.path.join(ROOT, "build-test"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
     seeds = mutants_seeds.seeds()
@@ -169,12 +178,16 @@ def main():
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         results = list(pool.map(lambda seed: hunt(build, seed), seeds))
+    rows = [row for _, row, _ in results]
+    missed = sum(1 for is_caught, _, _ in results if not is_caught)
+    if options.table:
+        print_markdown(seeds, rows)
+        return 1 if missed else 0
     for seed, (_, _, output) in zip(seeds, results):
         print(f"--- {seed.name}: {seed.why}")
         for line in output.split("\n"):
             print(line if line.startswith("replay:") else line[:COLUMNS])
-    print_table([row for _, row, _ in results])
-    missed = sum(1 for is_caught, _, _ in results if not is_caught)
+    print_table(rows)
     print(f"mutants: {len(seeds)}, {missed} not found, {time.monotonic() - began:.0f} s")
     return 1 if missed else 0
 

@@ -163,6 +163,10 @@ def connect_seeds(seed):
         "    case -EALREADY:\n", "",
         ("connect_too_early",), "a look that came too early is taken for the answer")
     yield seed(
+        "connect-peer-unasked", CONNECT,
+        "    if (result == 0 && !has_peer(io->fd))", "    (void)has_peer;\n    if (false)",
+        ("connect_too_early",), "a success that came too early is taken for the answer")
+    yield seed(
         "connect-not-watched", CONNECT,
         "            rdy_driver_arm(io->driver, io);", "            (void)io;",
         ("connect_too_early",), "nobody watches a connect that goes on without the ring")

@@ -500,6 +500,7 @@ static void execution_begin(void)
 
 void search_begin(const struct search_opts *given)
 {
+    sharing_reset();
     opts = *given;
     totals = (struct search_totals){0};
     path_len = 0;

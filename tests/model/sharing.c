@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which atomics more than one fiber uses, as far as the searches of this process have shown. Who
- * used one in an execution is forgotten with it; that it is shared is not.
+ * Which atomics more than one fiber uses, as far as this search has shown. Who used one in an
+ * execution is forgotten with it; that it is shared is not.
  */
 #include "tests/model/checker.h"
 
@@ -47,6 +47,11 @@ void sharing_note(const struct op *op)
         usage->is_shared = true;
         is_outdated = true;
     }
+}
+
+void sharing_reset(void)
+{
+    memset(usages, 0, sizeof(usages));
 }
 
 void sharing_begin(void)

@@ -45,6 +45,14 @@ struct rdy_registration script_register(struct script *script, int *fd)
     return reg;
 }
 
+void script_await_read(struct rdy_registration *reg, struct bell *bell)
+{
+    struct rdy_waker waker = bell_waker(bell);
+    struct rdy_event event;
+
+    assert_int_equal(rdy_poll_readiness(reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+}
+
 int script_turn(struct script *script)
 {
     int rc = rdy_driver_turn(script->driver, 0);

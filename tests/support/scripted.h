@@ -24,6 +24,9 @@ int script_setup_any_thread(void **state);
 /* Registers a fresh eventfd for reading and writing. */
 struct rdy_registration script_register(struct script *script, int *fd);
 
+/* Leaves @bell in the slot for READ of what is not ready. */
+void script_await_read(struct rdy_registration *reg, struct bell *bell);
+
 /* A turn that neither blocks nor fails; the number of events. */
 int script_turn(struct script *script);
 

@@ -119,12 +119,10 @@ static void refusal_that_comes_later_reaches_the_waiters(void **state)
 {
     struct script *script = *state;
     struct bell bell = {0};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     fake_push_end(&script->fake, fd, 0, -EBADF, 0);
     (void)script_turn(script);
 
@@ -331,13 +329,11 @@ static void events_between_disarm_and_last_fact_reach_nobody(void **state)
 {
     struct script *script = *state;
     struct bell bell = {0};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
     uint64_t token = fake_token(&script->fake, fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     script->fake.is_withholding = true;
     assert_int_equal(rdy_close(&reg), 0);
     (void)script_turn(script);

@@ -119,12 +119,10 @@ static void waker_calls_counts_wakers(void **state)
 {
     struct script *script = *state;
     struct bell bell = {0};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     fake_push(&script->fake, fd, RDY_EV_IN);
     fake_push(&script->fake, fd, RDY_EV_IN);
     (void)script_turn(script);
@@ -210,10 +208,8 @@ static void facts_for_closed_entry_counts_events_later_in_the_batch(void **state
     struct rdy_registration a = script_register(script, &fd_a);
     struct rdy_registration b = script_register(script, &fd_b);
     struct bell bell = {.then = release_in_a_waker, .arg = &b};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
 
-    assert_int_equal(rdy_poll_readiness(&a, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&a, &bell);
     fake_push(&script->fake, fd_a, RDY_EV_IN);
     fake_push(&script->fake, fd_b, RDY_EV_IN);
 
@@ -254,12 +250,10 @@ static void sets_after_shutdown_counts_facts_for_ended_entries(void **state)
 {
     struct script *script = *state;
     struct bell bell = {.then = shut_down_in_a_waker, .arg = script->driver};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     fake_push(&script->fake, fd, RDY_EV_IN);
     fake_push(&script->fake, fd, RDY_EV_OUT);
     (void)script_turn(script);

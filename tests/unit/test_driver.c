@@ -134,12 +134,10 @@ static void turn_within_a_waker_is_refused(void **state)
 {
     struct script *script = *state;
     struct bell bell = {.then = turn_in_a_waker, .arg = script};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     fake_push(&script->fake, fd, RDY_EV_IN);
 
     assert_int_equal(script_turn(script), 1);
@@ -217,12 +215,10 @@ static void second_shutdown_does_nothing(void **state)
 {
     struct script *script = *state;
     struct bell bell = {0};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     assert_int_equal(rdy_driver_shutdown(script->driver), 0);
     assert_int_equal(rdy_driver_shutdown(script->driver), 0);
 
@@ -266,15 +262,13 @@ static void shutdown_within_a_waker_leaves_the_batch_alone(void **state)
 {
     struct script *script = *state;
     struct bell bell = {.then = shut_down_in_a_waker, .arg = script};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd_a;
     int fd_b;
     struct rdy_registration a = script_register(script, &fd_a);
     struct rdy_registration b = script_register(script, &fd_b);
     uint32_t waits;
 
-    assert_int_equal(rdy_poll_readiness(&a, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&a, &bell);
     fake_push(&script->fake, fd_a, RDY_EV_IN);
     fake_push(&script->fake, fd_b, RDY_EV_IN);
     waits = script->fake.waits;
@@ -293,12 +287,10 @@ static void close_ends_what_is_still_registered(void **state)
 {
     struct script *script = *state;
     struct bell bell = {0};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     rdy_driver_close(script->driver);
     script->driver = NULL;
 
@@ -398,12 +390,10 @@ static void dead_backend_of_an_auto_driver_is_replaced_by_epoll(void **state)
 {
     struct script *script = *state;
     struct bell bell = {0};
-    struct rdy_waker waker = bell_waker(&bell);
-    struct rdy_event event;
     int fd;
     struct rdy_registration reg = script_register(script, &fd);
 
-    assert_int_equal(rdy_poll_readiness(&reg, RDY_DIRECTION_READ, &waker, &event), RDY_PENDING);
+    script_await_read(&reg, &bell);
     script->driver->may_move = true;
     script->fake.wait_error = -EPERM;
 

@@ -119,14 +119,28 @@ static inline void rig_settle(struct rig *rig)
         assert_true(rdy_driver_turn(rdy_runtime_driver(rig->runtime), RDY_NS_PER_MS) >= 0);
 }
 
+/* The peer is gone. */
+static inline void rig_hang_up(struct rig *rig)
+{
+    assert_int_equal(close(rig->peer), 0);
+    rig->peer = -1;
+}
+
+/* The runtime ends before the test does; rig_teardown() then looks for nothing. */
+static inline void rig_abandon(struct rig *rig)
+{
+    rdy_runtime_close(rig->runtime);
+    rig->runtime = NULL;
+    rig_hang_up(rig);
+}
+
 /* Closes both ends, and sees that nothing is left: no entry, no buffer. */
 static inline void rig_finish(struct rig *rig)
 {
     rig_release(rig);
     rdy_stream_close(&rig->stream);
     if (rig->peer >= 0)
-        assert_int_equal(close(rig->peer), 0);
-    rig->peer = -1;
+        rig_hang_up(rig);
     for (int i = 0; i < 100 && driver_stats(rig->runtime).entries_live > 0; i++)
         rig_turn(rig);
     assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
@@ -173,6 +187,13 @@ static inline void rig_run(struct rig *rig, rdy_poll_fn *poll)
 {
     (void)spawn_test(rig->runtime, poll, NULL, rig);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+}
+
+/* A task that has come to where it waits. */
+static inline void rig_start(struct rig *rig, rdy_poll_fn *poll)
+{
+    (void)spawn_test(rig->runtime, poll, NULL, rig);
+    rig_turn(rig);
 }
 
 static inline struct rig *rig_of(void *self)
@@ -227,6 +248,11 @@ static inline struct rdy_buf rig_buf(struct rig *rig, const void *data, size_t l
     assert_int_equal(rdy_buf_take(rig->runtime, len, &buf), 0);
     memcpy(buf.data, data, len);
     return buf;
+}
+
+static inline void rig_hold(struct rig *rig, const void *data, size_t len)
+{
+    rig->held[rig->held_count++] = rig_buf(rig, data, len);
 }
 
 static inline unsigned char rig_pattern(size_t position)

@@ -76,7 +76,7 @@ static inline void assert_completes(struct rig *rig)
     assert_int_equal((rig->stream.reg.io->flags & RDY_IO_UNWATCHED) != 0, has_ring(rig));
     rig->peer = target_accept(&target);
     assert_true(rig->peer >= 0);
-    rig->held[rig->held_count++] = rig_buf(rig, "ping", 4);
+    rig_hold(rig, "ping", 4);
     rig_run(rig, poll_sends_held);
     assert_int_equal(rig->result, 0);
     rig_turn(rig);

@@ -31,11 +31,6 @@ static int poll_shuts_reading(struct rdy_task *task, void *self)
     return rig->result == RDY_PENDING ? RDY_PENDING : 0;
 }
 
-static void hold(struct rig *rig, const void *data, size_t len)
-{
-    rig->held[rig->held_count++] = rig_buf(rig, data, len);
-}
-
 /* More than the socket takes while the peer does not read. */
 static void hand_over_a_load(struct rig *rig)
 {
@@ -46,7 +41,7 @@ static void hand_over_a_load(struct rig *rig)
     for (size_t position = 0; position < 3 * sizeof(block); position += sizeof(block)) {
         for (size_t i = 0; i < sizeof(block); i++)
             block[i] = rig_pattern(position + i);
-        hold(rig, block, sizeof(block));
+        rig_hold(rig, block, sizeof(block));
     }
     rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
@@ -80,8 +75,7 @@ static void close_waits_for_what_was_handed_over(void **state)
     rig_connect(rig);
     hand_over_a_load(rig);
     fd = rig->stream.fd;
-    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_closes);
     assert_int_equal(rig->result, RDY_PENDING);
 
     assert_true(hear_to_the_end(rig));
@@ -129,10 +123,8 @@ static void close_tells_of_a_send_that_failed_and_closes_all_the_same(void **sta
 
     rig_connect(rig);
     hand_over_a_load(rig);
-    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
-    rig_turn(rig);
-    assert_int_equal(close(rig->peer), 0);
-    rig->peer = -1;
+    rig_start(rig, poll_closes);
+    rig_hang_up(rig);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
     assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
     assert_int_equal(rig->stream.fd, -1);
@@ -144,15 +136,12 @@ static void shutdown_of_the_driver_ends_a_close_that_waits(void **state)
 
     rig_connect(rig);
     hand_over_a_load(rig);
-    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_closes);
     assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
     assert_int_equal(rig->result, -ESHUTDOWN);
     assert_int_equal(rig->stream.fd, -1);
-    rdy_runtime_close(rig->runtime);
-    rig->runtime = NULL;
-    assert_int_equal(close(rig->peer), 0);
+    rig_abandon(rig);
 }
 
 /* Cancelled, a send that waited for the peer was begun anew, and so on some hundred times. */
@@ -178,8 +167,7 @@ static void shutdown_has_been_done_when_it_answers(void **state)
 
     rig_connect(rig);
     hand_over_a_load(rig);
-    (void)spawn_test(rig->runtime, poll_shuts, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_shuts);
     assert_int_equal(rig->result, RDY_PENDING);
     assert_true(hear_to_the_end(rig));
     assert_int_equal(rig->result, 0);
@@ -204,7 +192,7 @@ static void shutdown_that_was_given_up_has_shut_nothing(void **state)
     rig_turn(rig);
     assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
     assert_false(hear_to_the_end(rig));
-    hold(rig, "more", 4);
+    rig_hold(rig, "more", 4);
     rig_run(rig, rig_poll_sends_held);
     rig_run(rig, poll_shuts);
     assert_int_equal(rig->result, 0);
@@ -231,10 +219,8 @@ static void shutdown_after_a_failed_send_tells_and_does_nothing(void **state)
 
     rig_connect(rig);
     hand_over_a_load(rig);
-    (void)spawn_test(rig->runtime, poll_shuts, NULL, rig);
-    rig_turn(rig);
-    assert_int_equal(close(rig->peer), 0);
-    rig->peer = -1;
+    rig_start(rig, poll_shuts);
+    rig_hang_up(rig);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
     assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
     assert_true(rig->stream.fd >= 0);
@@ -267,16 +253,13 @@ static void file_is_closed_when_the_driver_has_shut_down(void **state)
     int fd;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     fd = rig->stream.fd;
     rdy_stream_close(&rig->stream);
     assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
     assert_int_equal(fcntl(fd, F_GETFD), -1);
     assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
-    rdy_runtime_close(rig->runtime);
-    rig->runtime = NULL;
-    assert_int_equal(close(rig->peer), 0);
+    rig_abandon(rig);
 }
 
 /* A close that a turn has asked for is carried out by the shutdown, in whichever turn that was. */
@@ -426,10 +409,9 @@ static void close_waits_for_a_send_of_which_nothing_is_heard(void **state)
 
     rig_connect(rig);
     ops_of(rig)->is_deaf = true;
-    hold(rig, "slow", 4);
+    rig_hold(rig, "slow", 4);
     rig_run(rig, rig_poll_sends_held);
-    (void)spawn_test(rig->runtime, poll_closes, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_closes);
     assert_int_equal(rig->result, RDY_PENDING);
     assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
 

@@ -275,7 +275,7 @@ static void other_calls_say_that_it_is_under_way(void **state)
     struct rig *rig = *state;
 
     target = target_that_never_answers(AF_INET);
-    rig->held[rig->held_count++] = rig_buf(rig, "x", 1);
+    rig_hold(rig, "x", 1);
     assert_int_equal(start(rig), 0);
     rig_run(rig, poll_checks_other_calls);
     rig_turn(rig);
@@ -380,8 +380,7 @@ static void wake_up_with_another_reason_is_no_answer(void **state)
     target = target_that_never_answers(AF_INET);
     assert_int_equal(start(rig), 0);
     rig->result = RDY_PENDING;
-    (void)spawn_test(rig->runtime, poll_connects_rig, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_connects_rig);
     for (int size = 8192; size <= 65536; size *= 2) {
         assert_int_equal(rdy_stream_set(&rig->stream, RDY_STREAM_SEND_BUF, size), 0);
         rig_turn(rig);
@@ -405,8 +404,7 @@ static void shutdown_of_the_driver_ends_the_wait(void **state)
     target = target_that_never_answers(AF_INET);
     assert_int_equal(start(rig), 0);
     rig->result = 1;
-    (void)spawn_test(rig->runtime, poll_connects_rig, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_connects_rig);
     assert_int_equal(rig->result, RDY_PENDING);
     assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);

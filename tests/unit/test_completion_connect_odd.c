@@ -195,8 +195,7 @@ static void connection_dies_with_a_backend_that_nothing_replaces(void **state)
     target = target_that_never_answers(AF_INET);
     assert_int_equal(start(rig), 0);
     rig->result = RDY_PENDING;
-    (void)spawn_test(rig->runtime, poll_connects_rig, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_connects_rig);
     rig->fake->wait_error = -EPERM;
     assert_int_equal(rdy_runtime_run(rig->runtime), -EPERM);
     assert_int_equal(rdy_driver_turn(rdy_runtime_driver(rig->runtime), 0), -EPERM);

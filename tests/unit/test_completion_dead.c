@@ -17,14 +17,12 @@ static void send_that_went_out_unheard_is_not_sent_again(void **state)
     char back[32];
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     ops_of(rig)->is_withholding = true;
     rig_say(rig, "untold", 6);
     rig->held[0] = rig_buf(rig, "once", 4);
     rig->held_count = 1;
-    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_sends_held);
     assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
 
     rdy_runtime_driver(rig->runtime)->may_move = true;
@@ -88,8 +86,7 @@ static void stream_ends_of_which_a_dead_ring_has_lost_bytes(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
 
     rdy_runtime_driver(rig->runtime)->may_move = true;
     rig->fake->wait_error = -EBADR;

@@ -84,7 +84,7 @@ static void outer_loop_is_told_of_a_send_until_all_is_out(void **state)
     open_embedded(rig, 0);
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = rig_pattern(i);
-    rig->held[rig->held_count++] = rig_buf(rig, bytes, sizeof(bytes));
+    rig_hold(rig, bytes, sizeof(bytes));
     rig_run(rig, poll_sends);
     assert_int_equal(rig->result, 0);
     while (heard < sizeof(bytes)) {

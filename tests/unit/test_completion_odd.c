@@ -15,8 +15,7 @@ static void close_waits_for_a_last_fact_that_is_late(void **state)
     int fd;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     fd = rig->stream.fd;
     ops_of(rig)->is_withholding = true;
     rdy_stream_close(&rig->stream);
@@ -37,8 +36,7 @@ static void data_that_arrives_while_leaving_goes_back_to_the_pool(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     ops_of(rig)->is_withholding = true;
     rig_say(rig, "late", 4);
     rig_turn(rig); /* received by the kernel, not told yet */
@@ -56,8 +54,7 @@ static void last_fact_that_comes_twice_is_refused_once(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     ops_of(rig)->is_doubling = true;
     rdy_stream_close(&rig->stream);
     rig_turn(rig);
@@ -93,7 +90,7 @@ static void send_is_not_taken_for_done_too_early(void **state)
 
     rig_connect(rig);
     ops_of(rig)->is_deaf = true;
-    rig->held[rig->held_count++] = rig_buf(rig, "unheard", 7);
+    rig_hold(rig, "unheard", 7);
     rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_int_equal(rdy_stream_unsent(&rig->stream), 7);
@@ -111,7 +108,7 @@ static void close_waits_for_a_send_that_stands_still(void **state)
 
     rig_connect(rig);
     ops_of(rig)->is_deaf = true;
-    rig->held[rig->held_count++] = rig_buf(rig, "slow", 4);
+    rig_hold(rig, "slow", 4);
     rig_run(rig, rig_poll_sends_held);
     rdy_stream_close(&rig->stream);
     rig_turn(rig);
@@ -149,7 +146,7 @@ static void send_without_room_for_it_is_begun_later(void **state)
     rig_turn(rig);
     rig->fake->arm_error = -EBUSY;
     rig->fake->arm_errors = 3;
-    rig->held[rig->held_count++] = rig_buf(rig, "patience", 8);
+    rig_hold(rig, "patience", 8);
     rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
 
@@ -165,7 +162,7 @@ static void flush_hears_of_a_send_that_found_no_room_at_first(void **state)
     rig_connect(rig);
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     rig_turn(rig);
-    rig->held[rig->held_count++] = rig_buf(rig, "patience", 8);
+    rig_hold(rig, "patience", 8);
     rig_settle(rig);
     rig->fake->arm_error = -EBUSY;
     rig->fake->arm_errors = 2;
@@ -182,8 +179,7 @@ static void cancel_without_room_for_it_is_asked_again(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     rig->fake->disarm_error = -EBUSY;
     rig->fake->disarm_errors = 2;
     rdy_stream_close(&rig->stream);
@@ -201,7 +197,7 @@ static void cancel_of_a_waiting_send_is_asked_again(void **state)
 
     rig_connect(rig);
     assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-    rig->held[rig->held_count++] = rig_buf(rig, bytes, sizeof(bytes));
+    rig_hold(rig, bytes, sizeof(bytes));
     rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
@@ -221,8 +217,7 @@ static void receive_that_ends_before_it_is_asked_again_is_given_back_once(void *
     int other_peer;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     rig->fake->disarm_error = -EBUSY;
     rig->fake->disarm_errors = 1;
     assert_int_equal(close(rig->peer), 0);
@@ -253,7 +248,7 @@ static void watch_that_stays_does_not_send_twice(void **state)
     rig->fake->disarm_errors = 1;
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     ops_of(rig)->is_deaf = true;
-    rig->held[rig->held_count++] = rig_buf(rig, "once", 4);
+    rig_hold(rig, "once", 4);
     rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     fake_push(rig->fake, rig->stream.fd, RDY_EV_OUT);
@@ -336,8 +331,7 @@ static void starved_watcher_runs_when_a_buffer_is_back(void **state)
     rig_say(rig, "x", 1);
     rig_run(rig, rig_poll_recv);
     rig_say(rig, "parked", 6);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     assert_int_equal(rig->result, RDY_PENDING);
     rig_settle(rig);
 
@@ -398,10 +392,9 @@ static void last_facts_in_reverse_order_free_everything(void **state)
     other_peer = rig->peer;
     rig_connect(rig);
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
-    rig->held[rig->held_count++] = rig_buf(rig, "reply", 5);
+    rig_hold(rig, "reply", 5);
     rig_run(rig, rig_poll_sends_held);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
 
     ops_of(rig)->is_withholding = true;
     rdy_stream_close(&other);
@@ -420,16 +413,13 @@ static void runtime_closes_over_operations_that_never_end(void **state)
 
     rig_connect(rig);
     (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig->held[rig->held_count++] = rig_buf(rig, "never", 5);
+    rig_hold(rig, "never", 5);
     ops_of(rig)->is_deaf = true;
-    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_sends_held);
     ops_of(rig)->is_withholding = true;
 
     rdy_stream_close(&rig->stream);
-    rdy_runtime_close(rig->runtime);
-    rig->runtime = NULL;
-    assert_int_equal(close(rig->peer), 0);
+    rig_abandon(rig);
 }
 
 int main(void)

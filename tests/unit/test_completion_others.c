@@ -119,8 +119,7 @@ static void end_that_a_watch_saw_does_not_keep_the_starved_awake(void **state)
     assert_int_equal(rig->result, 1);
     assert_true(sees_the_end(rig));
 
-    (void)spawn_test(rig->runtime, poll_takes_polled, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_takes_polled);
     if (rig->kind != RIG_EPOLL) { /* where the end can be fetched without a buffer of the pool */
         assert_int_equal(rig->result, RDY_PENDING);
         rig->have = 0;
@@ -189,8 +188,7 @@ static void waits_begun_before_are_told_that_they_cannot_go_on(void **state)
         assert_int_equal(early.result, rig->kind != RIG_EPOLL ? -EBUSY : call != EARLY_CLOSED);
         assert_null(early.wait.io);
         rdy_stream_close(&rig->stream);
-        assert_int_equal(close(rig->peer), 0);
-        rig->peer = -1;
+        rig_hang_up(rig);
     }
 }
 
@@ -199,8 +197,7 @@ static void read_begun_before_goes_on(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, poll_reads, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, poll_reads);
     assert_int_equal(rig->result, RDY_PENDING);
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     rig_turn(rig);
@@ -313,7 +310,7 @@ static void child_of_a_fork_lets_go_of_its_copies_only(void **state)
     rig_say(rig, "before", 6);
     rig_run(rig, rig_poll_recv);
     rig_release(rig);
-    rig->held[rig->held_count++] = rig_buf(rig, bytes, sizeof(bytes));
+    rig_hold(rig, bytes, sizeof(bytes));
     rig_run(rig, poll_sends_held);
     rig_say(rig, "unread", 6);
     rig_turn(rig);

@@ -40,8 +40,7 @@ static void task_that_waits_is_woken_by_what_comes(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     assert_int_equal(rig->result, RDY_PENDING);
 
     rig_say(rig, "late", 4);
@@ -106,8 +105,7 @@ static void reset_peer(struct rig *rig)
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
 
     assert_int_equal(setsockopt(rig->peer, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
-    assert_int_equal(close(rig->peer), 0);
-    rig->peer = -1;
+    rig_hang_up(rig);
 }
 
 static void reset_is_told_to_who_waits(void **state)
@@ -115,8 +113,7 @@ static void reset_is_told_to_who_waits(void **state)
     struct rig *rig = *state;
 
     connect_tcp(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv_all, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv_all);
     assert_int_equal(rig->result, RDY_PENDING);
 
     reset_peer(rig);
@@ -190,8 +187,7 @@ static void stream_without_buffers_sleeps_until_one_is_back(void **state)
         assert_int_equal(rig->result, 1);
     }
     rig_say(rig, "parked", 6);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     assert_int_equal(rig->result, RDY_PENDING);
     turns = driver_stats(rig->runtime).turns;
     for (int i = 0; i < 3; i++)
@@ -428,16 +424,13 @@ static void shutdown_of_the_driver_ends_a_wait(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
 
     assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
     assert_int_equal(rig->result, -ESHUTDOWN);
     rdy_stream_close(&rig->stream);
-    rdy_runtime_close(rig->runtime);
-    rig->runtime = NULL;
-    assert_int_equal(close(rig->peer), 0);
+    rig_abandon(rig);
 }
 
 int main(void)

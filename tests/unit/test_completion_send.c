@@ -22,17 +22,12 @@ static size_t hear(struct rig *rig, size_t len_max)
     return have;
 }
 
-static void hold(struct rig *rig, const void *data, size_t len)
-{
-    rig->held[rig->held_count++] = rig_buf(rig, data, len);
-}
-
 static void buffer_that_was_handed_over_arrives(void **state)
 {
     struct rig *rig = *state;
 
     rig_connect(rig);
-    hold(rig, "hello", 5);
+    rig_hold(rig, "hello", 5);
 
     rig_run(rig, rig_poll_sends_held);
     rig_run(rig, rig_poll_flushes);
@@ -51,7 +46,7 @@ static void buffers_of_one_turn_are_one_operation(void **state)
 
     rig_connect(rig);
     for (int i = 0; i < 10; i++)
-        hold(rig, &"0123456789"[i], 1);
+        rig_hold(rig, &"0123456789"[i], 1);
 
     rig_run(rig, rig_poll_sends_held);
     rig_run(rig, rig_poll_flushes);
@@ -70,7 +65,7 @@ static void more_buffers_than_an_operation_takes_arrive_in_order(void **state)
     for (int i = 0; i < 60; i++) {
         unsigned char byte = (unsigned char)i;
 
-        hold(rig, &byte, 1);
+        rig_hold(rig, &byte, 1);
     }
     rig_run(rig, rig_poll_sends_held);
     rig_run(rig, rig_poll_flushes);
@@ -102,7 +97,7 @@ static void kept_buffer_can_be_sent_twice(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    hold(rig, "twin", 4);
+    rig_hold(rig, "twin", 4);
     rig->held[1] = rdy_buf_keep(&rig->held[0]);
     rig->held_count = 2;
 
@@ -118,7 +113,7 @@ static void empty_buffer_is_refused_and_stays(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    hold(rig, "x", 1);
+    rig_hold(rig, "x", 1);
     rig->held[0].len = 0;
     rig_run(rig, rig_poll_sends_held);
 
@@ -136,7 +131,7 @@ static void fill(struct rig *rig)
     while (position < LOAD && rig->held_count < 32) {
         for (size_t i = 0; i < sizeof(block); i++)
             block[i] = rig_pattern(position + i);
-        hold(rig, block, sizeof(block));
+        rig_hold(rig, block, sizeof(block));
         position += sizeof(block);
     }
 }
@@ -177,8 +172,7 @@ static void peer_that_does_not_read_makes_the_sender_wait(void **state)
     rig_connect(rig);
     small_socket_buffers(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, RDY_PENDING);
     left = rig->held_count;
     assert_true(left > 0);
@@ -276,7 +270,7 @@ static void buffer_for_a_slow_peer_is_copied_as_it_comes(void **state)
         rig_run(rig, rig_poll_recv);
         assert_true(rig->result > 0);
     }
-    hold(rig, load, sizeof(load));
+    rig_hold(rig, load, sizeof(load));
     rig_run(rig, poll_sends_last_held);
     rig_turn(rig);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
@@ -301,8 +295,7 @@ static void flush_waits_for_the_peer(void **state)
     while (rig->held_count > 3)
         rdy_buf_release(&rig->held[--rig->held_count]);
     rig_run(rig, rig_poll_sends_held);
-    (void)spawn_test(rig->runtime, rig_poll_flushes, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_flushes);
     assert_int_equal(rig->result, RDY_PENDING);
 
     hear_all(rig, 3 * 16384);
@@ -317,15 +310,14 @@ static void error_of_a_send_is_told_to_the_next(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    assert_int_equal(close(rig->peer), 0);
-    rig->peer = -1;
-    hold(rig, "nobody", 6);
+    rig_hang_up(rig);
+    rig_hold(rig, "nobody", 6);
     rig_run(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, 0);
     rig_run(rig, rig_poll_flushes);
     assert_int_equal(rig->result, -EPIPE);
 
-    hold(rig, "again", 5);
+    rig_hold(rig, "again", 5);
     rig_run(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, -EPIPE);
     assert_int_equal(rig->held_count, 1);
@@ -338,12 +330,10 @@ static void peer_that_goes_frees_what_waited_for_it(void **state)
     rig_connect(rig);
     small_socket_buffers(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, RDY_PENDING);
 
-    assert_int_equal(close(rig->peer), 0);
-    rig->peer = -1;
+    rig_hang_up(rig);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
 
     assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
@@ -357,7 +347,7 @@ static void close_right_after_a_send_still_sends_it(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    hold(rig, "goodbye", 7);
+    rig_hold(rig, "goodbye", 7);
     rig_run(rig, rig_poll_sends_held);
     rdy_stream_close(&rig->stream);
     rig_turn(rig);
@@ -374,8 +364,7 @@ static void close_while_a_send_waits_drops_the_rest(void **state)
     rig_connect(rig);
     small_socket_buffers(rig);
     fill(rig);
-    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_sends_held);
     rdy_stream_close(&rig->stream);
     for (int i = 0; i < 3; i++)
         rig_turn(rig);
@@ -460,7 +449,7 @@ static void plain_write_stays_behind_what_was_handed_over(void **state)
     struct rig *rig = *state;
 
     rig_connect(rig);
-    hold(rig, "first ", 6);
+    rig_hold(rig, "first ", 6);
     rig_run(rig, rig_poll_sends_held);
     rig_run(rig, poll_writes);
     assert_int_equal(rig->result, 7);
@@ -503,7 +492,7 @@ static void shutdown_comes_when_a_slow_peer_has_taken_all(void **state)
     assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
     assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
 
-    hold(rig, "late", 4);
+    rig_hold(rig, "late", 4);
     rig_run(rig, rig_poll_sends_held);
     assert_int_equal(rig->result, -EPIPE);
     hear_all(rig, 3 * 16384);

@@ -192,8 +192,7 @@ static void known_end_keeps_nobody_awake_who_waits_for_a_buffer(void **state)
     assert_int_equal(shutdown(fds[1], SHUT_WR), 0);
     rig_run(rig, poll_readable);
 
-    (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
-    rig_turn(rig);
+    rig_start(rig, rig_poll_recv);
     polls = runtime_stats(rig->runtime).task_polls;
     rig_turn(rig);
     /* Those six of rig_turn() itself. On epoll it has its answer, in memory of its own. */

@@ -54,31 +54,6 @@ static inline ssize_t call_run(struct rdy_runtime *runtime, call_fn *fn, void *t
     return call_finish(&call);
 }
 
-struct turns {
-    struct rdy_runtime *runtime;
-    int left;
-};
-
-static inline int poll_counts_turns(struct rdy_task *task, void *self)
-{
-    struct turns *turns = ((struct test_task *)self)->test;
-
-    rdy_task_defer(task);
-    if (--turns->left > 0)
-        return RDY_PENDING;
-    rdy_runtime_stop(turns->runtime);
-    return 0;
-}
-
-/* Lets the driver have a few turns; tasks that wait go on waiting. */
-static inline void take_turns(struct rdy_runtime *runtime, int count)
-{
-    struct turns turns = {.runtime = runtime, .left = count};
-
-    (void)spawn_test(runtime, poll_counts_turns, NULL, &turns);
-    assert_int_equal(rdy_runtime_run(runtime), 0);
-}
-
 /* Ends a call that waits, as a task that loses interest would. */
 static inline void call_give_up(struct call *call)
 {

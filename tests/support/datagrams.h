@@ -42,7 +42,6 @@ struct ends {
     call_fn *call;
     ssize_t result; /* RDY_PENDING until the call has an answer */
     int polls;
-    int turns_left;
 };
 
 static inline struct ends *ends_of(void *self)
@@ -153,23 +152,10 @@ static inline ssize_t run_call(struct ends *ends, call_fn *call)
     return finish_call(ends);
 }
 
-static inline int poll_takes_turns(struct rdy_task *task, void *self)
-{
-    struct ends *ends = ends_of(self);
-
-    rdy_task_defer(task);
-    if (--ends->turns_left > 0)
-        return RDY_PENDING;
-    rdy_runtime_stop(ends->runtime);
-    return 0;
-}
-
 /* Lets the driver have a few turns; tasks that wait go on waiting. */
 static inline void let_turn(struct ends *ends)
 {
-    ends->turns_left = 4;
-    (void)spawn_test(ends->runtime, poll_takes_turns, NULL, ends);
-    assert_int_equal(rdy_runtime_run(ends->runtime), 0);
+    take_turns(ends->runtime, 4);
 }
 
 static inline bool is_ready(const struct rdy_datagram *datagram, uint32_t interest, uint32_t flag)

@@ -154,23 +154,10 @@ static inline void say(int fd, const char *text)
     assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
 }
 
-static inline int poll_turns(struct rdy_task *task, void *self)
-{
-    struct pair *pair = pair_of(self);
-
-    rdy_task_defer(task);
-    if (++pair->step < 3)
-        return RDY_PENDING;
-    rdy_runtime_stop(pair->runtime);
-    return 0;
-}
-
 /* Lets the driver have a few turns; tasks that wait go on waiting. */
 static inline void let_driver_turn(struct pair *pair)
 {
-    pair->step = 0;
-    (void)spawn_test(pair->runtime, poll_turns, NULL, pair);
-    assert_int_equal(rdy_runtime_run(pair->runtime), 0);
+    take_turns(pair->runtime, 3);
 }
 
 static inline bool is_cached(const struct rdy_stream *stream, uint32_t interest, uint32_t flag)

@@ -25,7 +25,6 @@ struct scene {
     struct rdy_notify notify;
     struct rdy_semaphore semaphore;
     struct rdy_channel channel;
-    int turns_left;
     int served; /* how many answers there were, and of whom: */
     int numbers[SERVED_MAX];
     int answers[SERVED_MAX];
@@ -83,23 +82,10 @@ static inline struct rdy_task_id play(struct scene *scene, wait_fn *wait, int nu
     return id;
 }
 
-static inline int poll_lets_others_play(struct rdy_task *task, void *self)
-{
-    struct scene *scene = ((struct test_task *)self)->test;
-
-    rdy_task_defer(task);
-    if (--scene->turns_left > 0)
-        return RDY_PENDING;
-    rdy_runtime_stop(scene->runtime);
-    return 0;
-}
-
 /* Lets every task come to where it waits. */
 static inline void settle(struct scene *scene)
 {
-    scene->turns_left = 4;
-    (void)spawn_test(scene->runtime, poll_lets_others_play, NULL, scene);
-    assert_int_equal(rdy_runtime_run(scene->runtime), 0);
+    take_turns(scene->runtime, 4);
 }
 
 /* The players @numbers were served since the last look, in this order, each with @answer. */

@@ -92,23 +92,10 @@ static inline void rig_release(struct rig *rig)
         rdy_buf_release(&rig->held[--rig->held_count]);
 }
 
-static inline int rig_poll_turns(struct rdy_task *task, void *self)
-{
-    struct rig *rig = ((struct test_task *)self)->test;
-
-    rdy_task_defer(task);
-    if (++rig->step < 6)
-        return RDY_PENDING;
-    rdy_runtime_stop(rig->runtime);
-    return 0;
-}
-
 /* A few turns of the driver; tasks that wait go on waiting. */
 static inline void rig_turn(struct rig *rig)
 {
-    rig->step = 0;
-    (void)spawn_test(rig->runtime, rig_poll_turns, NULL, rig);
-    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    take_turns(rig->runtime, 6);
 }
 
 /* rig_turn() leaves a wake-up behind, which would end the next wait: from here on waits are

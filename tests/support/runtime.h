@@ -103,6 +103,28 @@ static inline struct rdy_task_id spawn_test(struct rdy_runtime *runtime, rdy_pol
     return id;
 }
 
+static inline int poll_counts_turns(struct rdy_task *task, void *self)
+{
+    int *left = self;
+
+    rdy_task_defer(task);
+    if (--*left > 0)
+        return RDY_PENDING;
+    rdy_runtime_stop(rdy_task_runtime(task));
+    return 0;
+}
+
+/* Lets the driver have a few turns; tasks that wait go on waiting. */
+static inline void take_turns(struct rdy_runtime *runtime, int count)
+{
+    struct rdy_task_spec spec = {.poll = poll_counts_turns, .self_size = sizeof(count)};
+    void *left = NULL;
+
+    assert_int_equal(rdy_spawn(runtime, &spec, &left, NULL), 0);
+    *(int *)left = count;
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+}
+
 /* The two entries of a test in a list of tests: on io_uring and on epoll. */
 /* clang-format off */
 #define ON_BOTH(test)                                                                              \

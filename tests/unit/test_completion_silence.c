@@ -57,7 +57,6 @@ static void connect_and_settle(struct rig *rig)
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     rig_turn(rig);
     rig_settle(rig);
-    rig->step = 0;
 }
 
 #define PIECES 40

@@ -8,7 +8,6 @@
 
 #include "tests/support/runtime.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -100,18 +99,6 @@ static inline void let_close(struct rdy_runtime *runtime)
     for (int i = 0; i < 1000 && driver_stats(runtime).entries_live > 0; i++)
         let_turn(runtime);
     assert_int_equal(driver_stats(runtime).entries_live, 0);
-}
-
-static inline int descriptors_count(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    int count = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir))
-        count++;
-    assert_int_equal(closedir(dir), 0);
-    return count;
 }
 
 static inline bool is_open(int fd)

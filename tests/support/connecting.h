@@ -130,7 +130,7 @@ struct holdings {
 static inline struct holdings holdings_now(struct rdy_runtime *runtime)
 {
     return (struct holdings){
-        .descriptors = open_descriptors(),
+        .descriptors = descriptors_count(),
         .registrations = driver_stats(runtime).entries_live,
         .timers = runtime_stats(runtime).timers_armed,
     };

@@ -8,7 +8,6 @@
 #include "tests/support/runtime.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -193,18 +192,6 @@ static inline ssize_t other_receives_from(struct ends *ends, struct rdy_task *ta
 static inline ssize_t other_peeks(struct ends *ends, struct rdy_task *task)
 {
     return rdy_datagram_poll_peek_from(&ends->other, task, ends->buf, ends->buf_len, &ends->info);
-}
-
-static inline int descriptors_count(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    int count = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir))
-        count++;
-    assert_int_equal(closedir(dir), 0);
-    return count;
 }
 
 #endif

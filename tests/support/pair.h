@@ -9,7 +9,6 @@
 #include "tests/support/runtime.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -173,18 +172,6 @@ static inline int poll_connects(struct rdy_task *task, void *self)
     if (rc != RDY_PENDING)
         pair->result = rc;
     return rc;
-}
-
-static inline int open_descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    int count = 0;
-
-    assert_non_null(dir);
-    while (readdir(dir))
-        count++;
-    assert_int_equal(closedir(dir), 0);
-    return count;
 }
 
 #endif

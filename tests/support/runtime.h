@@ -7,6 +7,7 @@
 #define RDY_TESTS_SUPPORT_RUNTIME_H
 
 /* cmocka.h wants these before it. */
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +19,19 @@
 #include <rdy/runtime.h>
 
 static const enum rdy_backend_kind backend_kinds[] = {RDY_BACKEND_URING, RDY_BACKEND_EPOLL};
+
+/* What the process has open, and what it takes to look: to be compared with another count. */
+static inline int descriptors_count(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    int count = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir))
+        count++;
+    assert_int_equal(closedir(dir), 0);
+    return count;
+}
 
 /* What *state points to during a test. */
 struct runtime_fixture {

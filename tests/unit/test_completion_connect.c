@@ -123,14 +123,14 @@ static void address_that_is_too_long_is_refused(void **state)
     struct rdy_connect_opts opts = {.size = sizeof(opts), .is_completing = true};
     static unsigned char addr[sizeof(struct sockaddr_storage) + 1];
     struct sockaddr_in inet = loopback(9);
-    int before = open_descriptors();
+    int before = descriptors_count();
 
     memcpy(addr, &inet, sizeof(inet));
     assert_int_equal(rdy_stream_start_connect_with(&rig->stream, rig->runtime,
                                                    (struct sockaddr *)(void *)addr, sizeof(addr),
                                                    &opts),
                      -EINVAL);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 /* A Unix socket never waits for a connection: it is made, or the queue is full. */
@@ -418,7 +418,7 @@ static void shutdown_of_the_driver_ends_the_wait(void **state)
 static void runtime_closes_over_a_connection_under_way(void **state)
 {
     struct rig *rig = *state;
-    int before = open_descriptors();
+    int before = descriptors_count();
 
     for (int turns = 0; turns < 2; turns++) {
         target = target_that_never_answers(AF_INET);
@@ -428,7 +428,7 @@ static void runtime_closes_over_a_connection_under_way(void **state)
         rdy_stream_close(&rig->stream);
         rig_reopen(rig, NULL);
         target_close(&target);
-        assert_int_equal(open_descriptors(), before);
+        assert_int_equal(descriptors_count(), before);
     }
 }
 
@@ -441,7 +441,7 @@ static void failed_call_leaves_nothing(void **state)
     target = target_that_accepts(AF_INET);
     rig_turn(rig);
     for (uint64_t nth = 1; nth < 20 && rc != 0; nth++) {
-        int before = open_descriptors();
+        int before = descriptors_count();
         uint64_t calls;
 
         (void)rdy_sys_fail_nth(nth, ENOBUFS);
@@ -451,7 +451,7 @@ static void failed_call_leaves_nothing(void **state)
             assert_int_equal(rc, -ENOBUFS);
             assert_int_equal(rig->stream.fd, -1);
             rig_turn(rig);
-            assert_int_equal(open_descriptors(), before);
+            assert_int_equal(descriptors_count(), before);
         }
         if (calls >= nth && rc == 0) { /* an option that is as well without */
             rdy_stream_close(&rig->stream);

@@ -176,7 +176,7 @@ static void runtime_closes_with_a_connector_under_way(void **state)
     race_open(&race, state);
     race_add_mixed();
     rdy_runtime_close(fixture->runtime);
-    before = open_descriptors();
+    before = descriptors_count();
     assert_int_equal(rdy_runtime_open(&fixture->runtime, NULL), 0);
     race.runtime = fixture->runtime;
     race_start(&race);
@@ -184,7 +184,7 @@ static void runtime_closes_with_a_connector_under_way(void **state)
     rdy_runtime_close(fixture->runtime);
     fixture->runtime = NULL;
     assert_null(race.connector.runtime);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
     for (uint32_t i = 0; i < race.count; i++)
         target_close(&race.targets[i]);
 }

@@ -267,7 +267,7 @@ static void runtime_that_closes_frees_all_that_its_copies_had(void **state)
             int before;
 
             rdy_runtime_close(fixture->runtime);
-            before = open_descriptors();
+            before = descriptors_count();
             fixture->runtime = runtime_open(fixture->backend);
             session_open(&proxy, state, &proxy_modes[mode]);
             arrangements[i](&proxy);
@@ -275,7 +275,7 @@ static void runtime_that_closes_frees_all_that_its_copies_had(void **state)
             rdy_runtime_close(fixture->runtime);
             plain_close(&proxy.near);
             plain_close(&proxy.far);
-            assert_int_equal(open_descriptors(), before);
+            assert_int_equal(descriptors_count(), before);
             fixture->runtime = runtime_open(fixture->backend);
         }
     }

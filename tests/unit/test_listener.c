@@ -194,7 +194,7 @@ static void listening_with_a_failing_call_leaks_no_descriptor(void **state)
     int failures = 0;
 
     pair_open(&pair, state);
-    before = open_descriptors();
+    before = descriptors_count();
     for (uint64_t nth = 1; nth <= CALLS_MAX; nth++) {
         int rc;
 
@@ -206,7 +206,7 @@ static void listening_with_a_failing_call_leaks_no_descriptor(void **state)
         failures += rc < 0;
         rdy_listener_close(&pair.listener);
         let_driver_turn(&pair);
-        assert_int_equal(open_descriptors(), before);
+        assert_int_equal(descriptors_count(), before);
     }
     assert_true(failures >= 3); /* socket, bind, listen */
 }
@@ -221,7 +221,7 @@ static void connecting_with_a_failing_call_leaks_no_descriptor(void **state)
 
     pair_open(&pair, state);
     addr = pair_listen(&pair, &addr_len);
-    before = open_descriptors();
+    before = descriptors_count();
     for (uint64_t nth = 1; nth <= CALLS_MAX; nth++) {
         int rc;
 
@@ -233,7 +233,7 @@ static void connecting_with_a_failing_call_leaks_no_descriptor(void **state)
         failures += rc < 0;
         rdy_stream_close(&pair.client);
         let_driver_turn(&pair);
-        assert_int_equal(open_descriptors(), before);
+        assert_int_equal(descriptors_count(), before);
     }
     assert_true(failures >= 2); /* socket, connect */
     pair_close(&pair);

@@ -152,7 +152,7 @@ static void loop_that_ends_closes_the_connection_it_holds(void **state)
     static struct pair pair;
     socklen_t addr_len = 0;
     struct rdy_task_id id;
-    int before = open_descriptors();
+    int before = descriptors_count();
     int second;
     char byte;
 
@@ -175,7 +175,7 @@ static void loop_that_ends_closes_the_connection_it_holds(void **state)
     let_driver_turn(&pair);
     assert_int_equal(driver_stats(pair.runtime).entries_live, 0);
     assert_int_equal(runtime_stats(pair.runtime).timers_armed, 0);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 /* It holds a connection and tries again after its pause; meanwhile somebody closed the listener. */

@@ -124,12 +124,12 @@ static void text_that_is_no_address_is_refused(void **state)
         "[:::1]:7777",
         "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0001:2345]:7777",
     };
-    int descriptors = open_descriptors();
+    int descriptors = descriptors_count();
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         assert_int_equal(rdy_serve_at(runtime_of(state), texts[i], &session_spec, NULL), -EINVAL);
     assert_int_equal(runtime_stats(runtime_of(state)).tasks_spawned, 0);
-    assert_int_equal(open_descriptors(), descriptors);
+    assert_int_equal(descriptors_count(), descriptors);
 }
 
 static void *client_run(void *arg)
@@ -224,9 +224,9 @@ static void address_in_use_leaves_nothing_behind(void **state)
 
     free_address(AF_INET, text, sizeof(text), &addr, &addr_len);
     assert_int_equal(rdy_serve_at(runtime, text, &session_spec, NULL), 0);
-    descriptors = open_descriptors();
+    descriptors = descriptors_count();
     assert_int_equal(rdy_serve_at(runtime, text, &session_spec, NULL), -EADDRINUSE);
-    assert_int_equal(open_descriptors(), descriptors);
+    assert_int_equal(descriptors_count(), descriptors);
     assert_int_equal(rdy_serve_at(runtime, "127.0.0.1:0", &(struct rdy_task_spec){0}, NULL),
                      -EINVAL);
     assert_int_equal(runtime_stats(runtime).tasks_live, 2);
@@ -323,7 +323,7 @@ static void server_that_cannot_begin_leaves_nothing_behind(void **state)
 
     choose_backend(state);
     stops = true;
-    descriptors = open_descriptors();
+    descriptors = descriptors_count();
     for (uint64_t nth = 1; nth <= 50; nth++) {
         int rc;
 
@@ -331,7 +331,7 @@ static void server_that_cannot_begin_leaves_nothing_behind(void **state)
         rc = serve_a_visitor(text, &visitor, nth);
         assert_true(rc == 0 || rc == -EMFILE);
         failures += rc < 0 ? 1 : 0;
-        assert_int_equal(open_descriptors(), descriptors);
+        assert_int_equal(descriptors_count(), descriptors);
     }
     assert_in_range(failures, 3, 40);
     assert_int_equal(unsetenv("RDY_BACKEND"), 0);

@@ -88,7 +88,7 @@ static void sessions_that_end_in_every_way_leave_nothing(void **state)
     static struct pair pair;
     struct sockaddr_storage addr;
     socklen_t len = 0;
-    int before = open_descriptors();
+    int before = descriptors_count();
     void *result = NULL;
     pthread_t thread;
 
@@ -113,7 +113,7 @@ static void sessions_that_end_in_every_way_leave_nothing(void **state)
     assert_int_equal(runtime_stats(serving).timers_armed, 0);
     assert_int_equal(driver_stats(serving).entries_live, 0);
     assert_int_equal(driver_stats(serving).cancels_pending, 0);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 int main(void)

@@ -387,7 +387,7 @@ static void assert_nothing_left(void)
 
 static void ten_thousand_waits_for_sockets_end_and_leave_nothing(void **state)
 {
-    int before = open_descriptors();
+    int before = descriptors_count();
 
     race_begin(runtime_of(state));
     (void)spawn_test(race.runtime, poll_directs, NULL, NULL);
@@ -398,7 +398,7 @@ static void ten_thousand_waits_for_sockets_end_and_leave_nothing(void **state)
     assert_true(race.spawned >= VICTIMS_COUNT);
     assert_true(race.results[0] > 0 && race.results[1] > 0 && race.results[2] > 0);
     assert_nothing_left();
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 /* --- a close in the middle --- */
@@ -460,7 +460,7 @@ static int poll_stops(struct rdy_task *task, void *self)
 static void close_in_the_middle_of_everything_leaves_nothing(void **state)
 {
     struct runtime_fixture *fixture = *state;
-    int before = open_descriptors();
+    int before = descriptors_count();
 
     for (int round = 0; round < CLOSES_COUNT; round++) {
         struct rdy_runtime *runtime = runtime_open(fixture->backend);
@@ -491,7 +491,7 @@ static void close_in_the_middle_of_everything_leaves_nothing(void **state)
         assert_int_equal(rdy_a32_load_relaxed(&parcels_dropped),
                          rdy_a32_load_relaxed(&parcels_taken));
     }
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 int main(void)

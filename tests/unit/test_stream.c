@@ -485,7 +485,7 @@ static void runtime_with_live_sockets_closes_without_a_leak(void **state)
     char byte;
 
     rdy_runtime_close(fixture->runtime);
-    before = open_descriptors();
+    before = descriptors_count();
     fixture->runtime = runtime_open(fixture->backend);
     pair_open(&pair, state);
     pair_accept(&pair);
@@ -497,7 +497,7 @@ static void runtime_with_live_sockets_closes_without_a_leak(void **state)
 
     assert_int_equal(read(pair.peer, &byte, 1), 0);
     assert_int_equal(close(pair.peer), 0);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 int main(void)

@@ -194,7 +194,7 @@ static void ten_thousand_ends_leave_nothing_behind(void **state)
     struct rdy_runtime *runtime = runtime_of(state);
     struct director director = {.random = 88172645463325252};
     struct rdy_runtime_stats stats;
-    int before = open_descriptors();
+    int before = descriptors_count();
     pthread_t thread;
     int pipe_fds[2];
 
@@ -219,7 +219,7 @@ static void ten_thousand_ends_leave_nothing_behind(void **state)
     assert_int_equal(stats.task_timeouts, director.results[2]);
     assert_int_equal(driver_stats(runtime).entries_live, 0);
     assert_int_equal(driver_stats(runtime).cancels_pending, 0);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 static int poll_stops(struct rdy_task *task, void *self)
@@ -234,7 +234,7 @@ static void close_in_the_middle_leaves_nothing_behind(void **state)
 {
     struct runtime_fixture *fixture = *state;
     uint64_t random = 88172645463325252;
-    int before = open_descriptors();
+    int before = descriptors_count();
 
     for (int round = 0; round < CLOSES_COUNT; round++) {
         struct rdy_runtime *runtime = runtime_open(fixture->backend);
@@ -266,7 +266,7 @@ static void close_in_the_middle_leaves_nothing_behind(void **state)
             assert_int_equal(close(peers[i]), 0);
         }
     }
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
 }
 
 int main(void)

@@ -171,14 +171,14 @@ static void surplus_is_closed_and_reported(void **state)
     int reader = make_pipe();
 
     open_pair(state);
-    before = open_descriptors();
+    before = descriptors_count();
     for (room = 0; room < 3; room++) {
         assert_int_equal(send_fds("hello", 3), 5);
         assert_int_equal(run_once(poll_receives), 5);
         assert_int_equal(received.fds_count, room);
         assert_true(received.are_fds_cut_off);
         assert_int_equal(got_fds[room], -1);
-        assert_int_equal(open_descriptors(), before + (int)room);
+        assert_int_equal(descriptors_count(), before + (int)room);
         close_received();
         memset(got_fds, 0xff, sizeof(got_fds));
     }
@@ -365,10 +365,10 @@ static void plain_read_drops_descriptors(void **state)
     int reader = make_pipe();
 
     open_pair(state);
-    before = open_descriptors();
+    before = descriptors_count();
     assert_int_equal(send_fds("hello", 3), 5);
     assert_int_equal(run_once(poll_reads_once), 5);
-    assert_int_equal(open_descriptors(), before);
+    assert_int_equal(descriptors_count(), before);
     assert_no_copy_is_left(reader);
     pair_close(&pair);
 }

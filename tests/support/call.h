@@ -9,6 +9,8 @@
 
 #include <rdy/rdy.h>
 
+#include "tests/support/pattern.h"
+
 /* Makes the call; polled until it says something else than RDY_PENDING. */
 typedef ssize_t call_fn(void *test, struct rdy_task *task);
 
@@ -60,27 +62,6 @@ static inline void call_give_up(struct call *call)
     take_turns(call->runtime, 3);
     assert_int_equal(call->result, RDY_PENDING);
     assert_int_equal(rdy_task_abort(call->runtime, call->id), 0);
-}
-
-/* A byte of a stream whose every position can be told from its neighbours. */
-static inline unsigned char pattern_at(uint64_t position)
-{
-    return (unsigned char)(position * 31 + position / 251);
-}
-
-static inline void pattern_fill(unsigned char *bytes, size_t count, uint64_t position)
-{
-    for (size_t i = 0; i < count; i++)
-        bytes[i] = pattern_at(position + i);
-}
-
-/* True if the bytes are those of the pattern from @position on. */
-static inline bool pattern_holds(const unsigned char *bytes, size_t count, uint64_t position)
-{
-    for (size_t i = 0; i < count; i++)
-        if (bytes[i] != pattern_at(position + i))
-            return false;
-    return true;
 }
 
 /* Lets a plain descriptor say -EAGAIN instead of waiting. */

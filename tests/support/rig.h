@@ -21,6 +21,7 @@
 
 #include "engine/runtime.h"
 #include "tests/support/fake_backend.h"
+#include "tests/support/pattern.h"
 
 enum rig_kind {
     RIG_URING,
@@ -240,11 +241,6 @@ static inline struct rdy_buf rig_buf(struct rig *rig, const void *data, size_t l
 static inline void rig_hold(struct rig *rig, const void *data, size_t len)
 {
     rig->held[rig->held_count++] = rig_buf(rig, data, len);
-}
-
-static inline unsigned char rig_pattern(size_t position)
-{
-    return (unsigned char)(position * 31 + position / 251);
 }
 
 /* clang-format off */

@@ -64,7 +64,7 @@ static void *talks_to_all(void *unused)
         size_t len = 1 + round * 977 % CHUNK;
 
         for (size_t i = 0; i < len; i++)
-            said[i] = rig_pattern(round + i);
+            said[i] = pattern_at(round + i);
         for (int i = 0; i < MEMBERS; i++)
             wrong += send(members[i].peer, said, len, MSG_NOSIGNAL) != (ssize_t)len;
         for (int i = 0; i < MEMBERS; i++)

@@ -39,8 +39,7 @@ static void hand_over_a_load(struct rig *rig)
 
     assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
     for (size_t position = 0; position < 3 * sizeof(block); position += sizeof(block)) {
-        for (size_t i = 0; i < sizeof(block); i++)
-            block[i] = rig_pattern(position + i);
+        pattern_fill(block, sizeof(block), position);
         rig_hold(rig, block, sizeof(block));
     }
     rig_run(rig, rig_poll_sends_held);
@@ -63,7 +62,7 @@ static bool hear_to_the_end(struct rig *rig)
     }
     assert_int_equal(rig->have, 3 * 16384);
     for (size_t i = 0; i < rig->have; i++)
-        assert_int_equal(rig->bytes[i], rig_pattern(i));
+        assert_int_equal(rig->bytes[i], pattern_at(i));
     return count == 0;
 }
 

@@ -82,8 +82,7 @@ static void outer_loop_is_told_of_a_send_until_all_is_out(void **state)
     size_t heard = 0;
 
     open_embedded(rig, 0);
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        bytes[i] = rig_pattern(i);
+    pattern_fill(bytes, sizeof(bytes), 0);
     rig_hold(rig, bytes, sizeof(bytes));
     rig_run(rig, poll_sends);
     assert_int_equal(rig->result, 0);

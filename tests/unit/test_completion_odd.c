@@ -72,8 +72,7 @@ static void receive_that_ends_after_each_fact_goes_on(void **state)
     rig_reopen(rig, &opts);
     ops_of(rig)->ends_each = true;
     rig_connect(rig);
-    for (size_t i = 0; i < sizeof(chunk); i++)
-        chunk[i] = rig_pattern(i);
+    pattern_fill(chunk, sizeof(chunk), 0);
     rig_say(rig, chunk, sizeof(chunk));
     assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
     rig_run(rig, rig_poll_recv_all);

@@ -262,8 +262,7 @@ static void copy_that_would_splice_copies(void **state)
     size_t said = 0;
     size_t heard = 0;
 
-    for (size_t i = 0; i < sizeof(chunk); i++)
-        chunk[i] = rig_pattern(i);
+    pattern_fill(chunk, sizeof(chunk), 0);
     rig_connect(rig);
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
     assert_int_equal(rdy_copy_open(&echo.copy, &rig->stream, &rig->stream, &opts), 0);
@@ -305,8 +304,7 @@ static void child_of_a_fork_lets_go_of_its_copies_only(void **state)
     pid_t child;
 
     rig_connect(rig);
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        bytes[i] = rig_pattern(i);
+    pattern_fill(bytes, sizeof(bytes), 0);
     rig_say(rig, "before", 6);
     rig_run(rig, rig_poll_recv);
     rig_release(rig);
@@ -385,8 +383,7 @@ static void copies_answer_when_the_kernel_has_all(void **state)
     ssize_t count;
 
     joined_open(&joined, rig);
-    for (size_t i = 0; i < sizeof(bytes); i++)
-        bytes[i] = rig_pattern(i);
+    pattern_fill(bytes, sizeof(bytes), 0);
     assert_int_equal(send(joined.from_peer, bytes, sizeof(bytes), 0), sizeof(bytes));
     assert_int_equal(shutdown(joined.from_peer, SHUT_WR), 0);
     assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);

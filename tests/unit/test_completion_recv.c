@@ -55,8 +55,7 @@ static void bytes_come_in_order_and_the_end_comes_last(void **state)
     unsigned char chunk[50000];
 
     rig_connect(rig);
-    for (size_t i = 0; i < sizeof(chunk); i++)
-        chunk[i] = rig_pattern(i);
+    pattern_fill(chunk, sizeof(chunk), 0);
     rig_say(rig, chunk, sizeof(chunk));
     assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
 
@@ -159,8 +158,7 @@ static void stream_goes_on_over_a_pool_of_two(void **state)
 
     open_with_two_buffers(rig);
     rig_connect(rig);
-    for (size_t i = 0; i < sizeof(chunk); i++)
-        chunk[i] = rig_pattern(i);
+    pattern_fill(chunk, sizeof(chunk), 0);
     rig_say(rig, chunk, sizeof(chunk));
     assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
 
@@ -304,8 +302,7 @@ static void queue_that_nobody_empties_stops_the_receive(void **state)
 
     rig_reopen(rig, &opts);
     rig_connect(rig);
-    for (size_t i = 0; i < sizeof(chunk); i++)
-        chunk[i] = rig_pattern(i);
+    pattern_fill(chunk, sizeof(chunk), 0);
     rig_say(rig, chunk, 1);
     rig_run(rig, rig_poll_recv);
     rig_release(rig);

@@ -129,8 +129,7 @@ static void fill(struct rig *rig)
     size_t position = 0;
 
     while (position < LOAD && rig->held_count < 32) {
-        for (size_t i = 0; i < sizeof(block); i++)
-            block[i] = rig_pattern(position + i);
+        pattern_fill(block, sizeof(block), position);
         rig_hold(rig, block, sizeof(block));
         position += sizeof(block);
     }
@@ -146,7 +145,7 @@ static void small_socket_buffers(struct rig *rig)
 static void check_pattern(const unsigned char *bytes, size_t len, size_t position)
 {
     for (size_t i = 0; i < len; i++)
-        assert_int_equal(bytes[i], rig_pattern(position + i));
+        assert_int_equal(bytes[i], pattern_at(position + i));
 }
 
 /* Hears all of it, turning the driver meanwhile. */

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <rdy/stream_io.h>
 
+#include "tests/support/pattern.h"
+
 static int poll_echoes(struct rdy_task *task, void *self)
 {
     struct test_task *my = self;
@@ -45,11 +47,6 @@ struct talker {
     bool is_over;
 };
 
-static unsigned char pattern(size_t position)
-{
-    return (unsigned char)(position * 31 + position / 251);
-}
-
 static ssize_t talker_write(struct talker *talker, struct rdy_task *task)
 {
     unsigned char chunk[10007];
@@ -60,8 +57,7 @@ static ssize_t talker_write(struct talker *talker, struct rdy_task *task)
         return RDY_PENDING;
     if (len > sizeof(chunk))
         len = sizeof(chunk);
-    for (size_t i = 0; i < len; i++)
-        chunk[i] = pattern(talker->sent + i);
+    pattern_fill(chunk, len, talker->sent);
     count = rdy_stream_poll_write(&talker->stream, task, chunk, len);
     if (count <= 0)
         return count;
@@ -77,7 +73,7 @@ static ssize_t talker_read(struct talker *talker, struct rdy_task *task)
     ssize_t count = rdy_stream_poll_read(&talker->stream, task, chunk, sizeof(chunk));
 
     for (ssize_t i = 0; i < count; i++)
-        assert_int_equal(chunk[i], pattern(talker->got + (size_t)i));
+        assert_int_equal(chunk[i], pattern_at(talker->got + (size_t)i));
     if (count > 0)
         talker->got += (size_t)count;
     return count;

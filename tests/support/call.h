@@ -5,7 +5,11 @@
 #ifndef RDY_TESTS_SUPPORT_CALL_H
 #define RDY_TESTS_SUPPORT_CALL_H
 
-#include "tests/support/pair.h"
+#include "tests/support/runtime.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <rdy/rdy.h>
 
@@ -32,12 +36,13 @@ static inline int poll_makes_call(struct rdy_task *task, void *self)
     return call->result == RDY_PENDING ? RDY_PENDING : 0;
 }
 
-/* Leaves a task behind that makes the call; it runs when the runtime runs. */
-static inline void call_start(struct call *call, struct rdy_runtime *runtime, call_fn *fn,
-                              void *test)
+/* Leaves a task behind that makes the call; it runs with the next run of the runtime. */
+static inline struct rdy_task_id call_start(struct call *call, struct rdy_runtime *runtime,
+                                            call_fn *fn, void *test)
 {
     *call = (struct call){.runtime = runtime, .fn = fn, .test = test, .result = RDY_PENDING};
     call->id = spawn_test(runtime, poll_makes_call, NULL, call);
+    return call->id;
 }
 
 /* Runs until all tasks have ended. */
@@ -52,7 +57,7 @@ static inline ssize_t call_run(struct rdy_runtime *runtime, call_fn *fn, void *t
 {
     struct call call;
 
-    call_start(&call, runtime, fn, test);
+    (void)call_start(&call, runtime, fn, test);
     return call_finish(&call);
 }
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of poll calls: a task that makes one call until it has an answer, beside others that
- * do the same, and a few turns for the driver in between.
+ * For tests of files: calls that are asked now, beside others that wait, with a few turns for the
+ * driver in between; and what a descriptor is like.
  */
 #ifndef RDY_TESTS_SUPPORT_CALLS_H
 #define RDY_TESTS_SUPPORT_CALLS_H
 
-#include "tests/support/runtime.h"
+#include "tests/support/call.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,49 +26,6 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "detect_deadlocks=0";
-}
-
-typedef ssize_t call_fn(void *test, struct rdy_task *task);
-
-/* One call and its answer: RDY_PENDING until it has one. */
-struct call {
-    struct rdy_runtime *runtime;
-    call_fn *fn;
-    void *test;
-    ssize_t result;
-    int polls;
-};
-
-static inline int poll_call(struct rdy_task *task, void *self)
-{
-    struct call *call = ((struct test_task *)self)->test;
-
-    call->polls++;
-    call->result = call->fn(call->test, task);
-    return call->result == RDY_PENDING ? RDY_PENDING : 0;
-}
-
-/* Leaves a task behind that makes the call; it runs with the next run of the runtime. */
-static inline struct rdy_task_id call_start(struct call *call, struct rdy_runtime *runtime,
-                                            call_fn *fn, void *test)
-{
-    *call = (struct call){.runtime = runtime, .fn = fn, .test = test, .result = RDY_PENDING};
-    return spawn_test(runtime, poll_call, NULL, call);
-}
-
-/* Runs until no task is left. */
-static inline ssize_t call_finish(struct call *call)
-{
-    assert_int_equal(rdy_runtime_run(call->runtime), 0);
-    return call->result;
-}
-
-static inline ssize_t call_run(struct rdy_runtime *runtime, call_fn *fn, void *test)
-{
-    struct call call;
-
-    (void)call_start(&call, runtime, fn, test);
-    return call_finish(&call);
 }
 
 /* Lets the driver have a few turns; tasks that wait go on waiting. */

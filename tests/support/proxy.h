@@ -9,6 +9,7 @@
 #define RDY_TESTS_SUPPORT_PROXY_H
 
 #include "tests/support/call.h"
+#include "tests/support/pair.h"
 
 #include <errno.h>
 

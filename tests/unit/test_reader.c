@@ -4,6 +4,7 @@
  * packets, and nothing lost when a call is given up.
  */
 #include "tests/support/call.h"
+#include "tests/support/pair.h"
 
 #include <errno.h>
 

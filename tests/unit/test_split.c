@@ -3,6 +3,7 @@
  * Halves of a stream, and two tasks on one stream, each test on io_uring and on epoll.
  */
 #include "tests/support/call.h"
+#include "tests/support/pair.h"
 
 #include <errno.h>
 

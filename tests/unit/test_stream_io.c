@@ -3,6 +3,7 @@
  * Vectored reads and writes, peeks, and whole buffers, each test on io_uring and on epoll.
  */
 #include "tests/support/call.h"
+#include "tests/support/pair.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -4,6 +4,7 @@
  * and on epoll.
  */
 #include "tests/support/call.h"
+#include "tests/support/pair.h"
 
 #include <errno.h>
 

@@ -243,58 +243,33 @@ def verdict_lines(arms, cells):
 
 
 def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    harness.add_common(parser)
-    parser.add_argument("--cell", type=Cell, action="append", metavar="CxB[xD]")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--duration", type=int, default=5, help="seconds for each arm and round")
+    parser = harness.cells_parser(__doc__, "compare", Cell, "CxB[xD]", duration_s=5)
     parser.add_argument("--no-calls", action="store_true", help="leave the counted round out")
     parser.add_argument("--load-backend", default="epoll", help="of the load; the same for all")
-    parser.add_argument("--name", default="compare", help="of the result files")
-    options = parser.parse_args()
-    options.build = os.path.abspath(options.build)
-    options.cell = options.cell or [Cell(text) for text in CELLS]
-    if options.rounds < 1 or options.duration < 1:
-        parser.error("--rounds and --duration are at least 1")
-    return options
+    return harness.parse_cells(parser, [Cell(text) for text in CELLS])
 
 
 def main():
     options = parse()
-    os.sched_setaffinity(0, {options.load_cpu})
     arms = harness.chosen_arms(options)
-    about = harness.machine(options.build)
-    lines = list(harness.machine_lines(about))
-    lines.append(f"server on cpu {options.server_cpu}, load on cpu {options.load_cpu}")
-    print("\n".join(lines))
+    report = harness.begin_cells(options)
     cells = []
     for cell in options.cell:
         rounds = harness.run_cell(options, arms, cell, run_arm)
         steady = steady_calls(options, arms, cell)
         cells.append((cell, rounds, steady))
-        added = list(cell_lines(cell, arms, rounds, steady))
-        print("\n".join(added), flush=True)
-        lines += added
-    added = list(verdict_lines(arms, cells))
-    print("\n".join(added))
-    lines += added
-    if not options.no_save:
-        record = {
-            "machine": about,
+        report.say(cell_lines(cell, arms, rounds, steady))
+    report.say(verdict_lines(arms, cells))
+    report.save(
+        {
             "cells": [
                 {**cell.record(), "rounds": rounds, "steady_calls": steady}
                 for cell, rounds, steady in cells
-            ],
+            ]
         }
-        print("saved as " + harness.save(options.results, options.name, record, lines) + ".*")
+    )
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except harness.Failure as failure:
-        print(f"compare: {failure}", file=sys.stderr)
-        sys.exit(1)
+    harness.run_script(main)

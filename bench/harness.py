@@ -6,6 +6,7 @@ A server's figures come from outside where they can: processor time and scheduli
 /proc/PID/task/*/schedstat (nanoseconds, all threads), memory from /proc/PID/status. From its own
 summary, printed at SIGTERM, come the system calls that it counted.
 """
+import argparse
 import datetime
 import glob
 import json
@@ -293,10 +294,44 @@ def save(folder, name, record, lines):
     return base
 
 
-def add_common(parser):
-    """The options that both scripts know."""
+class Report:
+    """What is printed and, unless --no-save, kept in the result files."""
+
+    def __init__(self, options):
+        self.options = options
+        self.about = machine(options.build)
+        self.lines = []
+        self.say(machine_lines(self.about))
+
+    def say(self, lines):
+        added = list(lines)
+        self.lines += added
+        print("\n".join(added), flush=True)
+
+    def save(self, record):
+        if self.options.no_save:
+            return
+        record = {"machine": self.about, **record}
+        base = save(self.options.results, self.options.name, record, self.lines)
+        print("saved as " + base + ".*")
+
+
+def run_script(main):
+    """A script's whole life; what did not run as it should is one line."""
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+        print(f"{name}: {failure}", file=sys.stderr)
+        sys.exit(1)
+
+
+def add_common(parser, name):
+    """The options that all scripts know; @name is that of the result files."""
     last = max(os.sched_getaffinity(0))
-    parser.add_argument("--build", default=os.path.join(ROOT, "build"), help="the build folder")
+    build = os.path.join(ROOT, "build")
+    parser.add_argument("--build", type=os.path.abspath, default=build, help="the build folder")
+    parser.add_argument("--name", default=name, help="of the result files")
     parser.add_argument("--arms", default="", help="names, comma between; default: no variants")
     parser.add_argument("--server-cpu", type=int, default=min(os.sched_getaffinity(0)))
     parser.add_argument("--load-cpu", type=int, default=last)
@@ -304,8 +339,39 @@ def add_common(parser):
     parser.add_argument("--no-save", action="store_true", help="print only")
 
 
+def cells_parser(about, name, cell, metavar, duration_s):
+    """The options of a script that measures cells, in rounds."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common(parser, name)
+    parser.add_argument("--cell", type=cell, action="append", metavar=metavar)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--duration", type=int, default=duration_s, help="seconds for each arm and round"
+    )
+    return parser
+
+
+def parse_cells(parser, cells):
+    """The options as given, with these cells where none is named."""
+    options = parser.parse_args()
+    options.cell = options.cell or cells
+    if options.rounds < 1 or options.duration < 1:
+        parser.error("--rounds and --duration are at least 1")
+    return options
+
+
+def begin_cells(options):
+    """Puts us where the load runs; the report, with where all that is."""
+    os.sched_setaffinity(0, {options.load_cpu})
+    report = Report(options)
+    report.say([f"server on cpu {options.server_cpu}, load on cpu {options.load_cpu}"])
+    return report
+
+
 def chosen_arms(options):
-    arms = arms_of(os.path.abspath(options.build))
+    arms = arms_of(options.build)
     if not options.arms:
         return [arm for arm in arms.values() if not arm.is_variant]
     unknown = [name for name in options.arms.split(",") if name not in arms]

@@ -109,32 +109,22 @@ def arm_lines(options, figures):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    harness.add_common(parser)
+    harness.add_common(parser, "idle")
     parser.add_argument("--connections", type=int, default=10000)
     parser.add_argument("--seconds", type=int, default=5, help="how long to leave them alone")
-    parser.add_argument("--name", default="idle", help="of the result files")
     options = parser.parse_args()
-    options.build = os.path.abspath(options.build)
     if options.connections < 1 or options.seconds < 1:
         parser.error("--connections and --seconds are at least 1")
 
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.sched_setaffinity(0, {options.load_cpu})
-    about = harness.machine(options.build)
-    lines = list(harness.machine_lines(about))
+    report = harness.Report(options)
     figures = [run_arm(options, arm) for arm in harness.chosen_arms(options)]
-    lines += arm_lines(options, figures)
-    print("\n".join(lines))
-    if not options.no_save:
-        record = {"machine": about, "connections": options.connections, "arms": figures}
-        print("saved as " + harness.save(options.results, options.name, record, lines) + ".*")
+    report.say(arm_lines(options, figures))
+    report.save({"connections": options.connections, "arms": figures})
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except harness.Failure as failure:
-        print(f"idle: {failure}", file=sys.stderr)
-        sys.exit(1)
+    harness.run_script(main)

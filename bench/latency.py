@@ -115,46 +115,22 @@ def cell_lines(cell, arms, rounds):
 
 
 def parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    harness.add_common(parser)
-    parser.add_argument("--cell", type=Cell, action="append", metavar="CxRATE")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--duration", type=int, default=3, help="seconds for each arm and round")
-    parser.add_argument("--name", default="latency", help="of the result files")
-    options = parser.parse_args()
-    options.build = os.path.abspath(options.build)
-    options.cell = options.cell or [Cell(text) for text in CELLS]
-    if options.rounds < 1 or options.duration < 1:
-        parser.error("--rounds and --duration are at least 1")
-    return options
+    parser = harness.cells_parser(__doc__, "latency", Cell, "CxRATE", duration_s=3)
+    return harness.parse_cells(parser, [Cell(text) for text in CELLS])
 
 
 def main():
     options = parse()
-    os.sched_setaffinity(0, {options.load_cpu})
     arms = arms_here(options)
-    about = harness.machine(options.build)
-    lines = list(harness.machine_lines(about))
-    lines.append(f"server on cpu {options.server_cpu}, load on cpu {options.load_cpu}")
-    print("\n".join(lines))
+    report = harness.begin_cells(options)
     cells = []
     for cell in options.cell:
         rounds = harness.run_cell(options, arms, cell, run_arm)
         cells.append({**cell.record(), "rounds": rounds})
-        added = list(cell_lines(cell, arms, rounds))
-        print("\n".join(added), flush=True)
-        lines += added
-    if not options.no_save:
-        record = {"machine": about, "cells": cells}
-        print("saved as " + harness.save(options.results, options.name, record, lines) + ".*")
+        report.say(cell_lines(cell, arms, rounds))
+    report.save({"cells": cells})
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except harness.Failure as failure:
-        print(f"latency: {failure}", file=sys.stderr)
-        sys.exit(1)
+    harness.run_script(main)

@@ -135,6 +135,14 @@ static inline void jobs_have_begun(struct tally *tally, int count)
         sem_take(&tally->begun);
 }
 
+/* A job that has come to the gate, and keeps a thread busy there. */
+static inline void job_occupy(struct rdy_blocking *handle, struct rdy_pool *pool,
+                              struct tally *tally)
+{
+    job_start_gated(handle, pool, tally);
+    jobs_have_begun(tally, 1);
+}
+
 static inline void gate_open(struct tally *tally, int count)
 {
     for (int i = 0; i < count; i++)

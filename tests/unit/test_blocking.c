@@ -185,8 +185,7 @@ static void busy_open(struct busy *busy)
     *busy = (struct busy){.pool = pool_open(1, 0)};
     tally_init(&busy->blockers);
     tally_init(&busy->tally);
-    job_start_gated(&busy->blocker, busy->pool, &busy->blockers);
-    jobs_have_begun(&busy->blockers, 1);
+    job_occupy(&busy->blocker, busy->pool, &busy->blockers);
 }
 
 static void busy_close(struct busy *busy)
@@ -257,8 +256,7 @@ static void a_running_job_cannot_be_cancelled_and_gives_its_result(void **state)
 
     (void)state;
     tally_init(&tally);
-    job_start_gated(&handle, pool, &tally);
-    jobs_have_begun(&tally, 1);
+    job_occupy(&handle, pool, &tally);
     assert_int_equal(rdy_blocking_cancel(&handle), -EBUSY);
     assert_null(rdy_blocking_payload(&handle));
     gate_open(&tally, 1);

@@ -85,6 +85,13 @@ struct fan {
     int sum;
 };
 
+static void fan_run(struct fan *fan, struct rdy_runtime *runtime, rdy_poll_fn *poll)
+{
+    tally_init(&fan->tally);
+    (void)spawn_test(runtime, poll, NULL, fan);
+    assert_int_equal(rdy_runtime_run(runtime), 0);
+}
+
 static int poll_fans_out(struct rdy_task *task, void *self)
 {
     struct test_task *s = self;
@@ -110,9 +117,7 @@ static void a_task_may_wait_for_many_jobs_and_pays_for_each_answer(void **state)
     struct rdy_pool *pool = pool_open(4, 0);
     struct fan fan = {.pool = pool};
 
-    tally_init(&fan.tally);
-    (void)spawn_test(runtime_of(state), poll_fans_out, NULL, &fan);
-    assert_int_equal(rdy_runtime_run(runtime_of(state)), 0);
+    fan_run(&fan, runtime_of(state), poll_fans_out);
     assert_int_equal(fan.sum, 199 * 200 / 2);
     assert_int_equal(tally_drops(&fan.tally), 200);
     rdy_pool_close(pool);
@@ -141,26 +146,10 @@ static void answers_come_out_of_the_budget_of_the_poll(void **state)
     struct rdy_pool *pool = pool_open(1, 0);
     struct fan fan = {.pool = pool};
 
-    tally_init(&fan.tally);
-    (void)spawn_test(runtime_of(state), poll_asks_often, NULL, &fan);
-    assert_int_equal(rdy_runtime_run(runtime_of(state)), 0);
+    fan_run(&fan, runtime_of(state), poll_asks_often);
     assert_int_equal(fan.sum, 900);
     assert_int_equal(runtime_stats(runtime_of(state)).budget_yields, 2);
     rdy_pool_close(pool);
-}
-
-static int poll_stops_the_runtime(struct rdy_task *task, void *self)
-{
-    (void)self;
-    rdy_runtime_stop(rdy_task_runtime(task));
-    return 0;
-}
-
-/* Runs until every task has been polled. */
-static void run_once(struct rdy_runtime *runtime)
-{
-    (void)spawn_test(runtime, poll_stops_the_runtime, NULL, NULL);
-    assert_int_equal(rdy_runtime_run(runtime), 0);
 }
 
 static void an_abort_while_the_job_is_queued_drops_it_unrun(void **state)
@@ -173,11 +162,10 @@ static void an_abort_while_the_job_is_queued_drops_it_unrun(void **state)
     struct rdy_task_id id;
 
     tally_init(&blockers);
-    job_start_gated(&blocker, pool, &blockers);
-    jobs_have_begun(&blockers, 1);
+    job_occupy(&blocker, pool, &blockers);
     waiting_init(&waiting, pool, false);
     id = spawn_test(runtime, poll_waits_for_a_job, waiting_drop, &waiting);
-    run_once(runtime);
+    take_turns(runtime, 1);
     assert_int_equal(rdy_task_abort(runtime, id), 0);
     assert_int_equal(tally_drops(&waiting.tally), 1);
     gate_open(&blockers, 1);
@@ -196,7 +184,7 @@ static void an_abort_while_the_job_runs_leaves_it_to_its_thread(void **state)
 
     waiting_init(&waiting, pool, true);
     id = spawn_test(runtime, poll_waits_for_a_job, waiting_drop, &waiting);
-    run_once(runtime);
+    take_turns(runtime, 1);
     jobs_have_begun(&waiting.tally, 1);
     assert_int_equal(rdy_task_abort(runtime, id), 0);
     assert_int_equal(tally_drops(&waiting.tally), 0);
@@ -216,7 +204,7 @@ static void an_abort_after_the_job_has_run_drops_it(void **state)
 
     waiting_init(&waiting, pool, true);
     id = spawn_test(runtime, poll_waits_for_a_job, waiting_drop, &waiting);
-    run_once(runtime);
+    take_turns(runtime, 1);
     gate_open(&waiting.tally, 1);
     await_that(pool_stats(pool).jobs_run == 1);
     assert_int_equal(rdy_task_abort(runtime, id), 0);
@@ -235,7 +223,7 @@ static void a_job_may_outlive_the_runtime_of_its_task(void **state)
 
     waiting_init(&waiting, pool, true);
     (void)spawn_test(fixture->runtime, poll_waits_for_a_job, waiting_drop, &waiting);
-    run_once(fixture->runtime);
+    take_turns(fixture->runtime, 1);
     jobs_have_begun(&waiting.tally, 1);
     rdy_runtime_close(fixture->runtime);
     fixture->runtime = NULL;
@@ -262,11 +250,10 @@ static void a_shutdown_on_another_thread_wakes_the_task_with_a_cancel(void **sta
     void *answer = NULL;
 
     tally_init(&blockers);
-    job_start_gated(&blocker, pool, &blockers);
-    jobs_have_begun(&blockers, 1);
+    job_occupy(&blocker, pool, &blockers);
     waiting_init(&waiting, pool, false);
     (void)spawn_test(runtime, poll_waits_for_a_job, waiting_drop, &waiting);
-    run_once(runtime);
+    take_turns(runtime, 1);
     check(pthread_create(&thread, NULL, thread_shuts_down, pool) == 0);
     assert_int_equal(rdy_runtime_run(runtime), 0);
     check(pthread_join(thread, &answer) == 0);

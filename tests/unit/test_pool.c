@@ -176,8 +176,7 @@ static void a_full_queue_refuses_and_takes_again_what_has_room(void **state)
 
     (void)state;
     tally_init(&tally);
-    job_start_gated(&handles[0], pool, &tally);
-    jobs_have_begun(&tally, 1);
+    job_occupy(&handles[0], pool, &tally);
     job_start(&handles[1], pool, &tally, 0);
     job_start(&handles[2], pool, &tally, 0);
 
@@ -347,8 +346,7 @@ static void a_pool_that_gets_no_more_threads_goes_on_with_those_it_has(void **st
 
     (void)state;
     tally_init(&tally);
-    job_start_gated(&handles[0], pool, &tally);
-    jobs_have_begun(&tally, 1);
+    job_occupy(&handles[0], pool, &tally);
     (void)rdy_sys_fail_nth(1, EAGAIN);
     assert_int_equal(job_try(&handles[1], pool, &tally, 4, false), 0);
     (void)rdy_sys_fail_nth(0, 0);

@@ -37,8 +37,7 @@ static void a_shutdown_drops_what_waits_and_times_out_on_what_runs(void **state)
 
     (void)state;
     tally_init(&tally);
-    job_start_gated(&handles[0], pool, &tally);
-    jobs_have_begun(&tally, 1);
+    job_occupy(&handles[0], pool, &tally);
     job_start(&handles[1], pool, &tally, 0);
     job_start(&handles[2], pool, &tally, 0);
     assert_int_equal(rdy_blocking_poll_waker(&handles[1], &waker, &result), RDY_PENDING);
@@ -87,8 +86,7 @@ static void a_close_waits_for_what_runs_and_handles_outlive_it(void **state)
 
     (void)state;
     tally_init(&tally);
-    job_start_gated(&handles[0], pool, &tally);
-    jobs_have_begun(&tally, 1);
+    job_occupy(&handles[0], pool, &tally);
     job_start(&handles[1], pool, &tally, 0);
     check(pthread_create(&thread, NULL, thread_opens_the_gate, &tally) == 0);
     rdy_pool_close(pool);
@@ -160,8 +158,7 @@ static void a_pool_is_dead_in_a_forked_child_and_says_so(void **state)
 
     (void)state;
     tally_init(&tally);
-    job_start_gated(&handle, pool, &tally);
-    jobs_have_begun(&tally, 1);
+    job_occupy(&handle, pool, &tally);
     (void)fflush(NULL);
     rdy_pool_lock(pool);
     pid = fork();

@@ -293,19 +293,6 @@ static void a_thousand_lookups_share_two_threads_and_get_their_own_answers(void 
 
 /* --- given up --- */
 
-static int poll_stops_the_runtime(struct rdy_task *task, void *self)
-{
-    (void)self;
-    rdy_runtime_stop(rdy_task_runtime(task));
-    return 0;
-}
-
-static void run_once(struct rdy_runtime *runtime)
-{
-    (void)spawn_test(runtime, poll_stops_the_runtime, NULL, NULL);
-    assert_int_equal(rdy_runtime_run(runtime), 0);
-}
-
 static void lookups_are_given_up_queued_running_and_answered(void **state)
 {
     struct rdy_runtime *runtime = runtime_of(state);
@@ -317,7 +304,7 @@ static void lookups_are_given_up_queued_running_and_answered(void **state)
     ids[0] = asking_spawn(runtime, &askings[0], pool, "slow1");
     ids[1] = asking_spawn(runtime, &askings[1], pool, "host2");
     ids[2] = asking_spawn(runtime, &askings[2], pool, "host3");
-    run_once(runtime);
+    take_turns(runtime, 1);
     sem_take(&fake.begun);
 
     /* Queued: it is never asked. */
@@ -385,7 +372,7 @@ static void a_shutdown_of_the_pool_ends_the_lookups_that_wait(void **state)
     fake_begin();
     (void)asking_spawn(runtime, &askings[0], pool, "slow1");
     (void)asking_spawn(runtime, &askings[1], pool, "host2");
-    run_once(runtime);
+    take_turns(runtime, 1);
     sem_take(&fake.begun);
     assert_int_equal(rdy_pool_shutdown(pool, 0), -ETIMEDOUT);
     assert_int_equal(rdy_resolve_start(&late, pool, "host3", "80", NULL), -ESHUTDOWN);

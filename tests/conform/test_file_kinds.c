@@ -136,6 +136,25 @@ static void directory_make(char *path, size_t path_size)
     check(mkdtemp(path) != NULL);
 }
 
+struct fifo {
+    char folder[64];
+    char path[80];
+};
+
+/* Its reader; the file is in a folder of its own. */
+static int fifo_make(struct fifo *fifo)
+{
+    directory_make(fifo->folder, sizeof(fifo->folder));
+    (void)snprintf(fifo->path, sizeof(fifo->path), "%s/fifo", fifo->folder);
+    check(mkfifo(fifo->path, 0600) == 0);
+    return open(fifo->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+static void fifo_remove(const struct fifo *fifo)
+{
+    check(unlink(fifo->path) == 0 && rmdir(fifo->folder) == 0);
+}
+
 static void inotify_is_readable_when_something_changes(struct stage *stage)
 {
     char path[64];
@@ -230,19 +249,15 @@ static void anonymous_pipe_is_over_when_the_writer_has_gone(struct stage *stage)
 static void named_fifo_is_not_over_when_a_writer_has_gone(struct stage *stage)
 {
     struct rdy_registration reg;
-    char path[64];
-    char fifo[80];
+    struct fifo fifo;
     int reader;
     int writer;
 
-    directory_make(path, sizeof(path));
-    (void)snprintf(fifo, sizeof(fifo), "%s/fifo", path);
-    check(mkfifo(fifo, 0600) == 0);
-    reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    reader = fifo_make(&fifo);
     reg = stage_register(stage, reader, READ);
     for (int i = 0; i < 2; i++) {
         stage_expect(stage, &reg, READ, 0);
-        writer = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        writer = open(fifo.path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
         put(writer, "hello");
         stage_expect(stage, &reg, READ, RDY_READABLE);
         check(drain(reader) == 5);
@@ -253,7 +268,7 @@ static void named_fifo_is_not_over_when_a_writer_has_gone(struct stage *stage)
         assert_int_equal(get(reader, 1), 0);
 
         /* the next writer, before anybody says so: the hint is refuted, and goes */
-        writer = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        writer = open(fifo.path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
         assert_int_equal(get(reader, 1), -EAGAIN);
         stage_forget(&reg, READ);
         stage_expect(stage, &reg, READ, 0);
@@ -264,28 +279,24 @@ static void named_fifo_is_not_over_when_a_writer_has_gone(struct stage *stage)
 
     rdy_deregister(&reg);
     close(reader);
-    check(unlink(fifo) == 0 && rmdir(path) == 0);
+    fifo_remove(&fifo);
 }
 
 static void named_fifo_is_writable_again_when_a_reader_comes_back(struct stage *stage)
 {
     struct rdy_registration reg;
-    char path[64];
-    char fifo[80];
+    struct fifo fifo;
     int reader;
     int writer;
 
-    directory_make(path, sizeof(path));
-    (void)snprintf(fifo, sizeof(fifo), "%s/fifo", path);
-    check(mkfifo(fifo, 0600) == 0);
-    reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    writer = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    reader = fifo_make(&fifo);
+    writer = open(fifo.path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     reg = stage_register(stage, writer, RDY_INTEREST_WRITE);
     stage_expect(stage, &reg, RDY_INTEREST_WRITE, RDY_WRITABLE);
     close(reader);
     stage_settle(stage);
     stage_expect(stage, &reg, RDY_INTEREST_WRITE, RDY_WRITABLE);
-    reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    reader = open(fifo.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     fill(writer);
     stage_forget(&reg, RDY_INTEREST_WRITE);
     stage_expect(stage, &reg, RDY_INTEREST_WRITE, 0);
@@ -295,7 +306,7 @@ static void named_fifo_is_writable_again_when_a_reader_comes_back(struct stage *
     rdy_deregister(&reg);
     close(writer);
     close(reader);
-    check(unlink(fifo) == 0 && rmdir(path) == 0);
+    fifo_remove(&fifo);
 }
 
 int main(void)

@@ -108,6 +108,13 @@ static inline struct rdy_task_id post_spawn(struct post *post, rdy_poll_fn *poll
     return spawn_test(post->rig.runtime, poll, NULL, post);
 }
 
+/* A task that has come to where it waits. */
+static inline void post_start(struct post *post, rdy_poll_fn *poll)
+{
+    (void)post_spawn(post, poll);
+    rig_turn(&post->rig);
+}
+
 static inline void post_run(struct post *post, rdy_poll_fn *poll)
 {
     (void)post_spawn(post, poll);

@@ -48,6 +48,17 @@ static void hand_over_a_load(struct rig *rig)
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
 }
 
+/* The peer leaves while @poll waits for the load to go out. */
+static void hang_up_on_a_load(struct rig *rig, rdy_poll_fn *poll)
+{
+    rig_connect(rig);
+    hand_over_a_load(rig);
+    rig_start(rig, poll);
+    rig_hang_up(rig);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
+}
+
 /* Hears the load and what is behind it; true if that is the end of the stream. */
 static bool hear_to_the_end(struct rig *rig)
 {
@@ -120,12 +131,7 @@ static void close_tells_of_a_send_that_failed_and_closes_all_the_same(void **sta
 {
     struct rig *rig = *state;
 
-    rig_connect(rig);
-    hand_over_a_load(rig);
-    rig_start(rig, poll_closes);
-    rig_hang_up(rig);
-    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
-    assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
+    hang_up_on_a_load(rig, poll_closes);
     assert_int_equal(rig->stream.fd, -1);
 }
 
@@ -216,12 +222,7 @@ static void shutdown_after_a_failed_send_tells_and_does_nothing(void **state)
 {
     struct rig *rig = *state;
 
-    rig_connect(rig);
-    hand_over_a_load(rig);
-    rig_start(rig, poll_shuts);
-    rig_hang_up(rig);
-    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
-    assert_true(rig->result == -EPIPE || rig->result == -ECONNRESET);
+    hang_up_on_a_load(rig, poll_shuts);
     assert_true(rig->stream.fd >= 0);
 }
 

@@ -35,8 +35,7 @@ static void task_that_waits_is_woken_by_what_comes(void **state)
     struct rig *rig = rig_in(post);
 
     post_open(post);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig);
+    post_start(post, post_poll_recv);
     assert_int_equal(rig->result, RDY_PENDING);
     rig_say(rig, "late", 4);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
@@ -157,16 +156,14 @@ static void refusal_is_told_once_and_the_socket_goes_on(void **state)
 
     post_open(post);
     post_connect(post);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig);
+    post_start(post, post_poll_recv);
     for (int i = 0; i < 3; i++) {
         be_refused(post);
         assert_int_equal(rdy_runtime_run(rig->runtime), 0);
         assert_int_equal(rig->result, -ECONNREFUSED);
 
         rig->result = RDY_PENDING;
-        (void)post_spawn(post, post_poll_recv);
-        rig_turn(rig);
+        post_start(post, post_poll_recv);
         assert_int_equal(rig->result, RDY_PENDING);
     }
     rig_say(rig, "here", 4);
@@ -242,8 +239,7 @@ static void starve(struct post *post, uint32_t buffers)
     }
     post_say(post, 7, 20);
     post_say(post, 8, 21);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig);
+    post_start(post, post_poll_recv);
     assert_int_equal(rig->result, RDY_PENDING);
     turns = driver_stats(rig->runtime).turns;
     for (int i = 0; i < 3; i++)
@@ -454,8 +450,7 @@ static void shutdown_of_the_driver_ends_a_wait(void **state)
     struct post *post = *state;
 
     post_open(post);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig_in(post));
+    post_start(post, post_poll_recv);
     assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(post->rig.runtime)), 0);
     assert_int_equal(rdy_runtime_run(post->rig.runtime), 0);
 
@@ -488,8 +483,7 @@ static void close_with_datagrams_that_nobody_took_leaves_nothing(void **state)
     struct post *post = *state;
 
     post_open(post);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig_in(post));
+    post_start(post, post_poll_recv);
     for (uint32_t i = 0; i < 10; i++)
         post_say(post, i, 10);
     rig_turn(rig_in(post));

@@ -11,8 +11,7 @@
 static void open_receiving(struct post *post)
 {
     post_open(post);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig_in(post));
+    post_start(post, post_poll_recv);
     assert_int_equal(post->rig.result, RDY_PENDING);
 }
 
@@ -223,18 +222,24 @@ static void datagram_that_waits_is_copied_out_of_the_pool(void **state)
     assert_heard(post, 1);
 }
 
-static void full_queue_is_told_by_pending_and_goes_on(void **state)
+/* Has a task send @goal datagrams, which the kernel lets lie, to a queue that takes @room. */
+static void fill_queue(struct post *post, uint32_t room, uint32_t goal)
 {
-    struct rdy_driver_opts opts = {.send_queue_max = 4 * 356};
-    struct post *post = *state;
+    struct rdy_driver_opts opts = {.send_queue_max = room * 356};
 
     rig_reopen(rig_in(post), &opts);
     post_open(post);
     post_ops(post)->is_deaf = true;
-    post->goal = 20;
-    (void)post_spawn(post, post_poll_send_all);
-    rig_turn(rig_in(post));
-    assert_int_equal(post->count, 4);
+    post->goal = goal;
+    post_start(post, post_poll_send_all);
+    assert_int_equal(post->count, room);
+}
+
+static void full_queue_is_told_by_pending_and_goes_on(void **state)
+{
+    struct post *post = *state;
+
+    fill_queue(post, 4, 20);
     assert_int_equal(rdy_datagram_unsent(&post->socket), 4);
 
     post_ops(post)->is_deaf = false;
@@ -272,16 +277,9 @@ static void news_cost_no_datagram_but_a_refusal_that_stays_does(void **state)
 /* The task sleeps for room, and is woken for the error. */
 static void task_that_waits_for_room_is_told_of_an_error(void **state)
 {
-    struct rdy_driver_opts opts = {.send_queue_max = 2 * 356};
     struct post *post = *state;
 
-    rig_reopen(rig_in(post), &opts);
-    post_open(post);
-    post_ops(post)->is_deaf = true;
-    post->goal = 4;
-    (void)post_spawn(post, post_poll_send_all);
-    rig_turn(rig_in(post));
-    assert_int_equal(post->count, 2);
+    fill_queue(post, 2, 4);
     post_ops(post)->message_error = -EPERM;
     post_ops(post)->message_errors = 2;
     post_ops(post)->is_deaf = false;
@@ -378,8 +376,7 @@ static void runtime_closes_over_what_never_ends(void **state)
     open_receiving(post);
     post_ops(post)->is_deaf = true;
     post->goal = 5;
-    (void)post_spawn(post, post_poll_send_all);
-    rig_turn(rig_in(post));
+    post_start(post, post_poll_send_all);
     assert_int_equal(post->count, 5);
     rdy_datagram_close(&post->socket);
     rdy_runtime_close(post->rig.runtime);
@@ -418,8 +415,7 @@ static void backend_without_receives_of_datagrams_is_done_without(void **state)
 
     post_ops(post)->messages_error = -EINVAL;
     post_open(post);
-    (void)post_spawn(post, post_poll_recv);
-    rig_turn(rig_in(post));
+    post_start(post, post_poll_recv);
     assert_false(rdy_datagram_is_native(&post->socket));
     assert_true(rdy_completion_is_native(post->rig.runtime));
     rig_say(rig_in(post), "plain", 5);

@@ -413,8 +413,7 @@ static void unix_datagrams_wait_for_a_full_peer_and_keep_their_order(void **stat
     open_unix(post, &unix_other);
     unix_sent = 0;
     post->goal = 500;
-    (void)post_spawn(post, poll_sends_unix);
-    rig_turn(rig_in(post));
+    post_start(post, poll_sends_unix);
     assert_true(unix_sent < 500);
     assert_false(rdy_datagram_is_native(&post->socket));
     post_run(post, poll_receives_unix);

@@ -69,6 +69,17 @@ static void players_settle(struct game *game, struct rdy_runtime *runtime)
     *game = (struct game){.notes_count = 0};
 }
 
+/* Two that wake each other, with @ping to begin. */
+static void serve(struct player *ping, struct player *pong, struct rdy_runtime *runtime)
+{
+    player_spawn(ping, runtime);
+    player_spawn(pong, runtime);
+    players_settle(ping->game, runtime);
+    ping->wakes[0] = pong;
+    pong->wakes[0] = ping;
+    rdy_waker_wake(&ping->waker);
+}
+
 static void woken_task_goes_ahead_of_the_queue(void **state)
 {
     struct rdy_runtime *runtime = runtime_of(state);
@@ -120,12 +131,7 @@ static void ping_pong_goes_ahead_at_most_three_times_in_a_row(void **state)
     struct player quiet[2] = {{.game = &game, .letter = 'x', .goal = 4, .wants_queue = true},
                               {.game = &game, .letter = 'y', .goal = 4, .wants_queue = true}};
 
-    player_spawn(&ping, runtime);
-    player_spawn(&pong, runtime);
-    players_settle(&game, runtime);
-    ping.wakes[0] = &pong;
-    pong.wakes[0] = &ping;
-    rdy_waker_wake(&ping.waker);
+    serve(&ping, &pong, runtime);
     player_spawn(&quiet[0], runtime);
     player_spawn(&quiet[1], runtime);
     assert_int_equal(rdy_runtime_run(runtime), 0);
@@ -146,12 +152,7 @@ static void ping_pong_alone_is_not_held_up(void **state)
     struct player ping = {.game = &game, .letter = 'i', .goal = 200};
     struct player pong = {.game = &game, .letter = 'o', .goal = 200};
 
-    player_spawn(&ping, runtime);
-    player_spawn(&pong, runtime);
-    players_settle(&game, runtime);
-    ping.wakes[0] = &pong;
-    pong.wakes[0] = &ping;
-    rdy_waker_wake(&ping.waker);
+    serve(&ping, &pong, runtime);
     assert_int_equal(rdy_runtime_run(runtime), 0);
 
     assert_int_equal(ping.polls + pong.polls, 400);

@@ -3,21 +3,13 @@
  * What completion mode leans on in io_uring for datagrams, one test a promise, through the
  * backend's own operations and on real sockets.
  */
-#include "tests/kernel/helpers.h"
+#include "tests/kernel/lending_ring.h"
 
 #include <fcntl.h>
 #include <netinet/udp.h>
 
-#include "engine/backend.h"
 #include "engine/message_head.h"
 #include "engine/scheduled_io.h"
-#include "uring/uring.h"
-
-#define SOON_NS     (2000 * RDY_NS_PER_MS)
-#define BUFFERS     8u
-#define BUFFER_SIZE 1024u
-#define RECV_TOKEN  ((uint64_t)RDY_ABOUT_RECV << 62 | 1)
-#define SEND_TOKEN  ((uint64_t)RDY_ABOUT_SEND << 62 | 1)
 
 /* A ring, a socket that receives, and one that is connected to it and back. */
 struct desk {
@@ -42,30 +34,16 @@ static int socket_new(struct sockaddr_in6 *addr)
 
 static void desk_open(struct desk *desk)
 {
-    struct rdy_backend_opts opts = {.events_max = 64, .cq_entries = 64};
-    enum rdy_ring_step step;
-
     assert_int_equal(rdy_uring_messages(NULL), 0);
-    assert_int_equal(rdy_uring_open_at(&desk->backend, &opts, RDY_RUNG_DEFER, &step), 0);
-    desk->memory = calloc(BUFFERS, BUFFER_SIZE);
-    assert_non_null(desk->memory);
-    assert_int_equal(desk->backend->ops->lend(desk->backend, desk->memory, BUFFERS, BUFFER_SIZE),
-                     0);
+    desk->backend = lending_ring_open(&desk->memory);
     desk->fd = socket_new(&desk->addr);
     desk->peer = socket_new(&desk->peer_addr);
     assert_int_equal(connect(desk->peer, (struct sockaddr *)&desk->addr, sizeof(desk->addr)), 0);
 }
 
-static void desk_fill(struct desk *desk)
-{
-    for (uint32_t i = 0; i < BUFFERS; i++)
-        desk->backend->ops->refill(desk->backend, i);
-}
-
 static void desk_close(struct desk *desk)
 {
-    desk->backend->ops->close(desk->backend);
-    free(desk->memory);
+    lending_ring_close(desk->backend, desk->memory);
     (void)close(desk->fd);
     if (desk->peer >= 0)
         (void)close(desk->peer);
@@ -117,7 +95,7 @@ static void datagrams_come_each_with_its_head_and_go_on(void **state)
 
     (void)state;
     desk_open(&desk);
-    desk_fill(&desk);
+    lending_ring_fill(desk.backend);
     say(&desk, "abc", 3);
     say(&desk, "defgh", 5);
     begin_recv(&desk, false);
@@ -145,7 +123,7 @@ static void what_is_cut_off_is_told_by_the_length_as_sent(void **state)
 
     (void)state;
     desk_open(&desk);
-    desk_fill(&desk);
+    lending_ring_fill(desk.backend);
     say(&desk, big, sizeof(big));
     begin_recv(&desk, false);
     await(&desk, &fact, 1);
@@ -163,7 +141,7 @@ static void empty_datagram_comes_with_a_buffer_and_ends_the_receive(void **state
 
     (void)state;
     desk_open(&desk);
-    desk_fill(&desk);
+    lending_ring_fill(desk.backend);
     begin_recv(&desk, false);
     say(&desk, "", 0);
     await(&desk, &fact, 1);
@@ -187,7 +165,7 @@ static void control_messages_lie_behind_the_name(void **state)
 
     (void)state;
     desk_open(&desk);
-    desk_fill(&desk);
+    lending_ring_fill(desk.backend);
     assert_int_equal(setsockopt(desk.fd, IPPROTO_IPV6, IPV6_RECVTCLASS, &on, sizeof(on)), 0);
     assert_int_equal(setsockopt(desk.peer, IPPROTO_IPV6, IPV6_TCLASS, &tclass, sizeof(tclass)), 0);
     say(&desk, "abc", 3);
@@ -244,7 +222,7 @@ static void news_of_a_refusal_ends_the_receive_once(void **state)
         int again;
 
         desk_open(&desk);
-        desk_fill(&desk);
+        lending_ring_fill(desk.backend);
         if (way & 1)
             be_refused(&desk);
         begin_recv(&desk, (way & 2) != 0);
@@ -278,7 +256,7 @@ static void cancel_ends_the_receive_and_leaves_the_next_datagram(void **state)
 
     (void)state;
     desk_open(&desk);
-    desk_fill(&desk);
+    lending_ring_fill(desk.backend);
     begin_recv(&desk, false);
     assert_int_equal(desk.backend->ops->wait(desk.backend, 0, &fact, 1), 0);
     assert_int_equal(desk.backend->ops->disarm(desk.backend, desk.fd, RECV_TOKEN), 0);

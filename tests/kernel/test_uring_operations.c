@@ -3,20 +3,12 @@
  * What completion mode leans on in io_uring, one test a promise, through the backend's own
  * operations and on real sockets: when a new kernel breaks one, this program says which.
  */
-#include "tests/kernel/helpers.h"
+#include "tests/kernel/lending_ring.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/un.h>
 
-#include "engine/backend.h"
-#include "uring/uring.h"
-
-#define SOON_NS      (2000 * RDY_NS_PER_MS)
-#define BUFFERS      8u
-#define BUFFER_SIZE  1024u
-#define RECV_TOKEN   ((uint64_t)RDY_ABOUT_RECV << 62 | 1)
-#define SEND_TOKEN   ((uint64_t)RDY_ABOUT_SEND << 62 | 1)
 #define ACCEPT_TOKEN ((uint64_t)RDY_ABOUT_ACCEPT << 62 | 1)
 
 struct desk {
@@ -27,30 +19,16 @@ struct desk {
 
 static void desk_open(struct desk *desk, int family)
 {
-    struct rdy_backend_opts opts = {.events_max = 64, .cq_entries = 64};
-    enum rdy_ring_step step;
-
-    assert_int_equal(rdy_uring_open_at(&desk->backend, &opts, RDY_RUNG_DEFER, &step), 0);
-    desk->memory = calloc(BUFFERS, BUFFER_SIZE);
-    assert_non_null(desk->memory);
-    assert_int_equal(desk->backend->ops->lend(desk->backend, desk->memory, BUFFERS, BUFFER_SIZE),
-                     0);
+    desk->backend = lending_ring_open(&desk->memory);
     if (family == AF_UNIX)
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, desk->fds), 0);
     else
         tcp_pair(desk->fds);
 }
 
-static void desk_fill(struct desk *desk)
-{
-    for (uint32_t i = 0; i < BUFFERS; i++)
-        desk->backend->ops->refill(desk->backend, i);
-}
-
 static void desk_close(struct desk *desk)
 {
-    desk->backend->ops->close(desk->backend);
-    free(desk->memory);
+    lending_ring_close(desk->backend, desk->memory);
     for (int i = 0; i < 2; i++)
         (void)close(desk->fds[i]);
 }
@@ -91,7 +69,7 @@ static void receive_tells_of_an_end_that_came_before_it(void **state)
         uint32_t count;
 
         desk_open(&desk, families[i]);
-        desk_fill(&desk);
+        lending_ring_fill(desk.backend);
         assert_int_equal(send(desk.fds[1], "abc", 3, 0), 3);
         assert_int_equal(shutdown(desk.fds[1], SHUT_WR), 0);
         begin_recv(&desk, families[i] == AF_UNIX);
@@ -306,60 +284,82 @@ static void connect_tells_once_that_it_is_made_or_refused(void **state)
     desk_close(&desk);
 }
 
+/* A listener whose queue is full: it answers nobody. */
+struct silent {
+    struct sockaddr_in addr;
+    int listener;
+    int filler;
+};
+
+static struct silent silent_new(void)
+{
+    struct silent silent = {
+        .addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}};
+    uint16_t port = 0;
+
+    silent.listener = listener_new(&port);
+    assert_int_equal(listen(silent.listener, 0), 0);
+    silent.filler = dial(port);
+    silent.addr.sin_port = htons(port);
+    return silent;
+}
+
+static void silent_close(const struct silent *silent)
+{
+    (void)close(silent->filler);
+    (void)close(silent->listener);
+}
+
+/* A socket that the ring was told to connect, and has not. */
+static int connect_in_vain(struct desk *desk, const struct silent *silent)
+{
+    struct rdy_fact facts[8];
+    int fd = inet_socket();
+
+    assert_int_equal(
+        connect_by(desk, fd, (const struct sockaddr *)&silent->addr, sizeof(silent->addr)), 0);
+    assert_int_equal(desk->backend->ops->wait(desk->backend, 0, facts, 8), 0);
+    return fd;
+}
+
 /* Why the engine calls connect(2) after an answer that is none. */
 static void connect_ends_too_early_at_a_wake_up_with_another_reason(void **state)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    uint16_t port = 0;
-    int listener = listener_new(&port);
+    struct silent silent = silent_new();
     struct rdy_fact facts[8];
     struct desk desk;
-    int filler;
     int bytes = 65536;
-    int fd = inet_socket();
+    int fd;
 
     (void)state;
-    assert_int_equal(listen(listener, 0), 0);
-    filler = dial(port);
     desk_open(&desk, AF_INET);
-    addr.sin_port = htons(port);
-    assert_int_equal(connect_by(&desk, fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 0);
+    fd = connect_in_vain(&desk, &silent);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
     assert_int_equal(await_last(&desk, facts, 8), 1);
     assert_int_equal(facts[0].result, -EALREADY);
-    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), -1);
+    assert_int_equal(connect(fd, (struct sockaddr *)&silent.addr, sizeof(silent.addr)), -1);
     assert_int_equal(errno, EALREADY);
     (void)close(fd);
-    (void)close(filler);
-    (void)close(listener);
+    silent_close(&silent);
     desk_close(&desk);
 }
 
 /* Asked to stop, it says so, and the socket can be closed. */
 static void connect_that_is_not_answered_can_be_cancelled(void **state)
 {
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    uint16_t port = 0;
-    int listener = listener_new(&port);
+    struct silent silent = silent_new();
     struct rdy_fact facts[8];
     struct desk desk;
-    int filler;
-    int fd = inet_socket();
+    int fd;
 
     (void)state;
-    assert_int_equal(listen(listener, 0), 0);
-    filler = dial(port);
     desk_open(&desk, AF_INET);
-    addr.sin_port = htons(port);
-    assert_int_equal(connect_by(&desk, fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(desk.backend->ops->wait(desk.backend, 0, facts, 8), 0);
+    fd = connect_in_vain(&desk, &silent);
     assert_int_equal(desk.backend->ops->disarm(desk.backend, fd, SEND_TOKEN), 0);
     assert_int_equal(await_last(&desk, facts, 8), 1);
     assert_int_equal(facts[0].result, -ECANCELED);
     (void)close(fd);
-    (void)close(filler);
-    (void)close(listener);
+    silent_close(&silent);
     desk_close(&desk);
 }
 

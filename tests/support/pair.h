@@ -79,6 +79,13 @@ static inline struct sockaddr_storage pair_listen(struct pair *pair, socklen_t *
     return addr;
 }
 
+/* The listener and the client are at the address, and have not met yet. */
+static inline void pair_meet_at(struct pair *pair, const struct sockaddr *addr, socklen_t addr_len)
+{
+    assert_int_equal(rdy_listener_open(&pair->listener, pair->runtime, addr, addr_len, NULL), 0);
+    assert_int_equal(rdy_stream_start_connect(&pair->client, pair->runtime, addr, addr_len), 0);
+}
+
 /* A plain client of the listener: blocking, connected. */
 static inline int dial(struct pair *pair)
 {

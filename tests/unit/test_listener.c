@@ -99,12 +99,7 @@ static void unix_listener_accepts(void **state)
     static struct pair pair;
 
     pair_open(&pair, state);
-    assert_int_equal(
-        rdy_listener_open(&pair.listener, pair.runtime, (struct sockaddr *)&addr, addr_len, NULL),
-        0);
-    assert_int_equal(
-        rdy_stream_start_connect(&pair.client, pair.runtime, (struct sockaddr *)&addr, addr_len),
-        0);
+    pair_meet_at(&pair, (struct sockaddr *)&addr, addr_len);
     (void)spawn_test(pair.runtime, poll_connects, NULL, &pair);
     (void)spawn_test(pair.runtime, poll_accepts, NULL, &pair);
     assert_int_equal(rdy_runtime_run(pair.runtime), 0);

@@ -321,6 +321,20 @@ static void options_of_other_families_are_refused(void **state)
 
 #define CALLS_MAX 40u
 
+/* Opens with the system call number @nth failing; @has_come: there were so many. */
+static int open_failing_at(uint64_t nth, int (*open_with)(struct rdy_listen_opts *),
+                           struct rdy_listen_opts *opts, bool *has_come)
+{
+    struct fault fault = {.left = nth, .error = EIO};
+    int rc;
+
+    fault_begin(&fault);
+    rc = open_with(opts);
+    fault_end(&fault);
+    *has_come = fault.has_come;
+    return rc;
+}
+
 /* Neither a descriptor nor the file; but what was there before may be gone already. */
 static void failing_call_leaves_no_file_of_ours(void **state)
 {
@@ -334,15 +348,11 @@ static void failing_call_leaves_no_file_of_ours(void **state)
     pair_open(&pair, state);
     before = holdings_now(pair.runtime);
     for (; has_come && nth <= CALLS_MAX; nth++) {
-        struct fault fault = {.left = nth, .error = EIO};
         struct rdy_listener listener = {.fd = -1};
         int rc;
 
         assert_int_equal(close(bind_plain(SOCK_STREAM)), 0);
-        fault_begin(&fault);
-        rc = open_unix(&opts);
-        fault_end(&fault);
-        has_come = fault.has_come;
+        rc = open_failing_at(nth, open_unix, &opts, &has_come);
         assert_true(rc == 0 || has_come);
         /* The file that was found is kept by what fails before the connection tells its fate. */
         assert_true(rc == 0 || rc == -EIO || rc == -EADDRINUSE);
@@ -369,13 +379,8 @@ static void failing_call_after_the_bind_removes_the_file(void **state)
     pair_open(&pair, state);
     before = holdings_now(pair.runtime);
     for (; has_come && nth <= CALLS_MAX; nth++) {
-        struct fault fault = {.left = nth, .error = EIO};
-        int rc;
+        int rc = open_failing_at(nth, open_unix, &opts, &has_come);
 
-        fault_begin(&fault);
-        rc = open_unix(&opts);
-        fault_end(&fault);
-        has_come = fault.has_come;
         assert_int_equal(rc, has_come ? -EIO : 0);
         assert_int_equal(path_exists(), rc == 0);
         rdy_listener_close(&pair.listener);
@@ -425,13 +430,8 @@ static void failing_call_of_a_tcp_listener_leaks_nothing(void **state)
     before = holdings_now(pair.runtime);
     any_port = loopback_at(AF_INET6, 0);
     for (; has_come && nth <= CALLS_MAX; nth++) {
-        struct fault fault = {.left = nth, .error = EIO};
-        int rc;
+        int rc = open_failing_at(nth, open_inet, &opts, &has_come);
 
-        fault_begin(&fault);
-        rc = open_inet(&opts);
-        fault_end(&fault);
-        has_come = fault.has_come;
         /* TCP_NODELAY, the second call, only makes things faster. */
         assert_int_equal(rc, has_come && nth != 2 ? -EIO : 0);
         rdy_listener_close(&pair.listener);

@@ -69,12 +69,7 @@ static void listener_and_stream_meet_at_a_name(void **state)
 
     pair_open(&pair, state);
     assert_int_equal(rdy_unix_address(&addr, &addr_len, "@rdy-test-unix-meet"), 0);
-    assert_int_equal(
-        rdy_listener_open(&pair.listener, pair.runtime, (struct sockaddr *)&addr, addr_len, NULL),
-        0);
-    assert_int_equal(
-        rdy_stream_start_connect(&pair.client, pair.runtime, (struct sockaddr *)&addr, addr_len),
-        0);
+    pair_meet_at(&pair, (struct sockaddr *)&addr, addr_len);
     (void)spawn_test(pair.runtime, poll_accepts, NULL, &pair);
     assert_int_equal(rdy_runtime_run(pair.runtime), 0);
     assert_int_equal(rdy_stream_peer_address(&pair.client, &theirs.addr, &theirs.addr_len), 0);

@@ -30,12 +30,16 @@ class LoadTests:
         self.server = Echo("--backend", self.backend)
         self.addCleanup(self.server.__exit__)
 
-    def is_right(self, *args, **options):
-        status, report = load(self.server.address, "--backend", self.backend, *args, **options)
-        self.assertEqual(status, 0, report)
-        self.assertEqual(sum(report["errors"].values()), 0)
-        self.assertGreater(report["requests"], 0)
-        return report
+    def is_right(self, *args, duration="200ms", **options):
+        # A busy machine, or a sanitizer, may need longer for the first megabyte.
+        for long in (duration, "2s", "10s"):
+            status, report = load(self.server.address, "--backend", self.backend, *args,
+                                  duration=long, **options)
+            self.assertEqual(status, 0, report)
+            self.assertEqual(sum(report["errors"].values()), 0)
+            if report["requests"] > 0:
+                return report
+        self.fail("nothing was answered in ten seconds")
 
     def test_one_connection_of_one_byte(self):
         self.is_right(size=1)
@@ -64,7 +68,7 @@ class LoadTests:
 
     def test_a_thousand_connections(self):
         self.is_right(connections=1000)
-        self.assertEqual(self.server.stop()["connections"], 1000)
+        self.assertEqual(self.server.stop()["connections"] % 1000, 0)
 
     def test_percentiles_are_in_order(self):
         latency = self.is_right(connections=16)["latency_ns"]

@@ -111,6 +111,7 @@ void sim_scene_shut(void)
 {
     sim_note("the runtime is asked to shut down", 0, 0, 0);
     sim.is_overdue = true;
+    sim.cut_at_ns = sim.now_ns + sim.weather.grace_ns;
     sim_check(rdy_runtime_shutdown(sim_scene.runtime, sim.weather.grace_ns) == 0);
 }
 

@@ -36,10 +36,20 @@ int rdy_sys_file_kind(int fd, enum rdy_file_kind *kind)
     return 0;
 }
 
+/* What a ring had accepted, and nobody had time to take, ends at the deadline without a session. */
+static void excuse_if_cut(int fd)
+{
+    struct sim_sock *sock = sim_sock_of(fd);
+
+    if (sock && sock->peer && sim.is_overdue && sim.now_ns >= sim.cut_at_ns)
+        sock->peer->is_excused = true;
+}
+
 int rdy_sys_close(int fd)
 {
     sim_spend();
     sim_note("close", fd, 0, 0);
+    excuse_if_cut(fd);
     if (sim_fd_close(fd) < 0)
         sim_fail("descriptor %d is closed, but it is not open", fd);
     return 0;

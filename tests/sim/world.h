@@ -95,10 +95,11 @@ struct sim_world {
     uint64_t happened_before; /* the same at the last wait that asked for no pause */
     uint64_t idle_turns;      /* such waits in a row in which nothing at all happened */
     bool is_tracing;
-    bool is_overdue;  /* the runtime was told to shut down */
-    bool was_lost;    /* the ring has died */
-    bool has_refused; /* a listener is not watched, for want of memory: it may close */
-    bool was_quiet;   /* everything that was to be said had been said */
+    bool is_overdue;    /* the runtime was told to shut down, */
+    uint64_t cut_at_ns; /* and may end whatever there is from here on */
+    bool was_lost;      /* the ring has died */
+    bool has_refused;   /* a listener is not watched, for want of memory: it may close */
+    bool was_quiet;     /* everything that was to be said had been said */
     struct sim_weather weather;
 };
 

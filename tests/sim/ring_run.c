@@ -335,8 +335,8 @@ static void cancel(struct sim_ring *ring, const struct sim_sqe *sqe)
 {
     struct sim_request *request = sim_ring_request(ring, sqe->token);
 
-    if (!request)
-        return;
+    if (!request || request->is_cancelled)
+        return; /* to be asked twice makes it no later */
     request->is_cancelled = true;
     request->run_ns = sim.now_ns + late_ns();
     /* It is being completed just then: the cancel has to be asked for once more. */

@@ -36,11 +36,26 @@ static void request_woken(struct sim_waiter *waiter, uint32_t key)
         request->run_ns = sim.now_ns + late_ns();
 }
 
+static void requests_reap(struct sim_ring *ring)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < ring->requests_count; i++) {
+        if (ring->requests[i]->has_ended)
+            free(ring->requests[i]);
+        else
+            ring->requests[kept++] = ring->requests[i];
+    }
+    ring->requests_count = kept;
+}
+
 static struct sim_request *request_make(struct sim_ring *ring, const struct sim_sqe *sqe,
                                         struct sim_file *file)
 {
     struct sim_request *request = calloc(1, sizeof(*request));
 
+    if (ring->requests_count == SIM_REQUESTS_MAX) /* of turns that found no work to be run */
+        requests_reap(ring);
     if (!request || ring->requests_count == SIM_REQUESTS_MAX)
         abort();
     request->waiter.woken = request_woken;
@@ -64,19 +79,6 @@ void sim_ring_forget(struct sim_request *request)
     if (request->file)
         sim_file_drop(request->file);
     request->file = NULL;
-}
-
-static void requests_reap(struct sim_ring *ring)
-{
-    uint32_t kept = 0;
-
-    for (uint32_t i = 0; i < ring->requests_count; i++) {
-        if (ring->requests[i]->has_ended)
-            free(ring->requests[i]);
-        else
-            ring->requests[kept++] = ring->requests[i];
-    }
-    ring->requests_count = kept;
 }
 
 void sim_ring_post_last(struct sim_request *request, int result)

@@ -256,7 +256,7 @@ MUTANTS = [
     Mutant(
         "connect that failed counts as a connection",
         "engine/lane_connect.c",
-        "        answer(lane, fact->result);",
+        "        answer(lane, result);",
         "        answer(lane, 0);",
     ),
     Mutant(
@@ -268,7 +268,7 @@ MUTANTS = [
     Mutant(
         "connect is not gone on with when the ring is lost",
         "engine/lane_connect.c",
-        "    if (was_asked && !is_unwanted(lane))\n        (void)go_on_by_call(lane);",
+        "    if (was_asked && !rdy_lane_is_unwanted(lane))\n        (void)go_on_by_call(lane);",
         "    (void)was_asked;",
     ),
     Mutant(

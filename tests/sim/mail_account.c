@@ -123,7 +123,8 @@ static struct sim_offer *find_offer(const struct sim_sock *sock, const struct so
 {
     struct sim_offer *again = NULL;
     const struct sim_offer *overtaken = NULL;
-    bool is_vague = sim.was_lost || (content->iov_len == 0 && sock->mail->send_errors > 0);
+    bool has_vague = sock->mail->send_errors > 0;
+    bool is_vague = sim.was_lost || (content->iov_len == 0 && has_vague);
 
     for (struct sim_offer *offer = sock->mail->offers; offer; offer = offer->next) {
         if (is_settled(offer) && is_it(offer, to, content))
@@ -131,7 +132,8 @@ static struct sim_offer *find_offer(const struct sim_sock *sock, const struct so
         if (is_settled(offer))
             continue;
         if (!is_it(offer, to, content)) {
-            overtaken = offer->was_turned_away ? overtaken : offer;
+            if (!offer->was_turned_away && (offer->len > 0 || !has_vague))
+                overtaken = offer;
             continue;
         }
         if (overtaken && !is_vague)

@@ -15,7 +15,6 @@
 #include "engine/runtime.h"
 #include "engine/stream.h"
 
-#define TRIES_MAX      8
 #define BUF_LEN_MAX    ((size_t)16 << 20)
 #define WRITE_COPY_MAX ((size_t)1 << 16)
 
@@ -86,16 +85,10 @@ static int wait_to_recv(struct rdy_registration *reg, struct rdy_task *task, str
     return rdy_scheduled_io_wait_for(reg->io, RDY_DIRECTION_READ, RDY_READABLE, &waker, &seen);
 }
 
-static int give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
-}
-
 static ssize_t native_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
                            struct rdy_buf *buf)
 {
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event = rdy_ready_event(&stream->reg, RDY_INTEREST_READ);
         ssize_t count;
         int rc;
@@ -113,7 +106,7 @@ static ssize_t native_recv(struct rdy_stream *stream, struct rdy_task *task, str
         if (rc != 0)
             return rc;
     }
-    return give_way(task);
+    return rdy_task_give_way(task);
 }
 
 /* No buffer of the pool is free: waits for one, unless the end has to be fetched. */
@@ -199,7 +192,7 @@ static bool is_flushed(const struct rdy_lane *lane)
 static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
                      uint32_t unsent_max)
 {
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         int rc;
 
         if (rdy_event_is_shutdown(rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE)))
@@ -216,7 +209,7 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
         if (rc != 0)
             return rc;
     }
-    return give_way(task);
+    return rdy_task_give_way(task);
 }
 
 int rdy_stream_poll_send(struct rdy_stream *stream, struct rdy_task *task, struct rdy_buf *buf)
@@ -413,7 +406,7 @@ int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *t
 {
     struct rdy_lane *lane = rdy_lane_of(listener->reg.io);
 
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event = rdy_ready_event(&listener->reg, RDY_INTEREST_READ);
         int fd;
         int rc;
@@ -425,14 +418,14 @@ int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *t
             return -ENFILE;
         fd = accept_now(listener, lane, event);
         if (fd == -EAGAIN)
-            return give_way(task);
+            return rdy_task_give_way(task);
         if (fd != RDY_PENDING)
             return fd;
         rc = wait_to_recv(&listener->reg, task, event);
         if (rc != 0)
             return rc;
     }
-    return give_way(task);
+    return rdy_task_give_way(task);
 }
 
 int rdy_buf_take(struct rdy_runtime *runtime, size_t len, struct rdy_buf *buf)

@@ -23,9 +23,6 @@
 #include "engine/sys_socket.h"
 #include "engine/translate.h"
 
-/* A socket whose wake-ups are never its connection's would hold the thread: then others first. */
-#define TRIES_MAX 8
-
 /* A socket that is prepared, and where it is to go. */
 struct target {
     int fd;
@@ -276,7 +273,7 @@ int rdy_stream_advance_connect(struct rdy_stream *stream, struct rdy_task *task)
 {
     struct rdy_waker waker = rdy_task_waker(task);
 
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event;
         int rc;
 
@@ -290,8 +287,7 @@ int rdy_stream_advance_connect(struct rdy_stream *stream, struct rdy_task *task)
             return rc;
         rdy_clear_readiness(&stream->reg, event);
     }
-    rdy_task_defer(task);
-    return RDY_PENDING;
+    return rdy_task_give_way(task); /* wake-ups that are never its connection's */
 }
 
 int rdy_stream_poll_connect(struct rdy_stream *stream, struct rdy_task *task)

@@ -15,7 +15,6 @@
 #include "engine/message.h"
 #include "engine/runtime.h"
 
-#define TRIES_MAX       8
 #define BUFFER_SIZE_MIN (2 * RDY_MESSAGE_HEAD_SIZE)
 
 static struct rdy_lane *lane_of(const struct rdy_datagram *datagram)
@@ -79,12 +78,6 @@ static int lane_enter(struct rdy_datagram *datagram, struct rdy_lane **lane)
     return 0;
 }
 
-static int give_way(struct rdy_task *task)
-{
-    rdy_task_defer(task);
-    return RDY_PENDING;
-}
-
 /* --- receiving --- */
 
 static int wait_to_recv(struct rdy_datagram *datagram, struct rdy_task *task, struct rdy_event seen)
@@ -101,7 +94,7 @@ static int wait_to_recv(struct rdy_datagram *datagram, struct rdy_task *task, st
 static int await_message(struct rdy_datagram *datagram, struct rdy_task *task,
                          struct rdy_lane *lane)
 {
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         struct rdy_event event = rdy_ready_event(&datagram->reg, RDY_INTEREST_READ);
         int rc;
 
@@ -116,7 +109,7 @@ static int await_message(struct rdy_datagram *datagram, struct rdy_task *task,
         if (rc != 0)
             return rc;
     }
-    return give_way(task);
+    return rdy_task_give_way(task);
 }
 
 /* The parts of a received datagram, as they lie in its buffer. */
@@ -329,7 +322,7 @@ static bool is_flushed(const struct rdy_lane *lane)
 static int poll_room(struct rdy_datagram *datagram, struct rdy_task *task, struct rdy_lane *lane,
                      uint32_t unsent_max)
 {
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
+    for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         int rc;
 
         if (rdy_event_is_shutdown(rdy_ready_event(&datagram->reg, RDY_INTEREST_WRITE)))
@@ -347,7 +340,7 @@ static int poll_room(struct rdy_datagram *datagram, struct rdy_task *task, struc
         if (rc != 0)
             return rc;
     }
-    return give_way(task);
+    return rdy_task_give_way(task);
 }
 
 /* Takes the buffer over: 0; or RDY_PENDING or -errno. */

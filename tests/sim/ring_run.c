@@ -4,7 +4,7 @@
  *
  * A wake-up only marks a request; its work runs in a wait, perhaps a late one, and not in the order
  * of the wake-ups. One wake-up is answered with its key, several with the state. What the kernel
- * may do at any time it does now and then: end a multishot request, or be asked for a cancel twice.
+ * may do at any time it does now and then: end a multishot request, or cancel late.
  */
 #include "tests/sim/ring.h"
 
@@ -341,7 +341,7 @@ static void cancel(struct sim_ring *ring, const struct sim_sqe *sqe)
         return; /* to be asked twice makes it no later */
     request->is_cancelled = true;
     request->run_ns = sim.now_ns + late_ns();
-    /* It is being completed just then: the cancel has to be asked for once more. */
+    /* It is being completed just then, and ends later still. */
     if (sim_one_of(sim.weather.already_one_of))
         request->run_ns += sim_between(1, sim.weather.late_ns);
 }

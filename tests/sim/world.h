@@ -50,16 +50,16 @@ struct sim_weather {
     uint64_t pause_ns;  /* the longest time that a peer thinks */
     uint64_t late_ns;   /* the longest time that a ring's work is put off */
     uint32_t late_one_of;
-    uint32_t busy_one_of;    /* no room for a request */
-    uint32_t ended_one_of;   /* a multishot request ends although nothing is wrong */
-    uint32_t spoilt_one_of;  /* the same, with an error that passes */
-    uint32_t already_one_of; /* a cancel finds its target being completed, and has to be repeated */
-    uint32_t stalled_one_of; /* the kernel takes a part of what is submitted */
-    uint32_t signal_one_of;  /* a wait is interrupted */
-    uint32_t short_one_of;   /* a call moves less than it could */
-    uint32_t ghost_one_of;   /* a fact of an arming that has ended comes late, or once more */
-    uint32_t relook_one_of;  /* a single wake-up is answered with the state instead of its key */
-    uint32_t early_one_of;   /* who waits for a connection is woken before there is one */
+    uint32_t busy_one_of;     /* no room for a request */
+    uint32_t ended_one_of;    /* a multishot request ends although nothing is wrong */
+    uint32_t spoilt_one_of;   /* the same, with an error that passes */
+    uint32_t already_one_of;  /* a cancel finds its target being completed: it ends later still */
+    uint32_t stalled_one_of;  /* the kernel takes a part of what is submitted */
+    uint32_t signal_one_of;   /* a wait is interrupted */
+    uint32_t short_one_of;    /* a call moves less than it could */
+    uint32_t ghost_one_of;    /* a fact of an arming that has ended comes late, or once more */
+    uint32_t relook_one_of;   /* a single wake-up is answered with the state instead of its key */
+    uint32_t early_one_of;    /* who waits for a connection is woken before there is one */
     uint32_t shortage_one_of; /* descriptors, memory: a call fails that will work later */
     uint64_t death_at;        /* the wait in which the ring dies; 0: never */
     int death_error;

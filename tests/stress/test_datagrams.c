@@ -506,35 +506,10 @@ static void runs_went_through_what_they_are_to_go_through(void **state)
     assert_true(met.recv_starved > 0);
 }
 
-static const struct shortage shortages[] = {
-    {.backend = RDY_BACKEND_URING, .buffers_count = 4},
-    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 4},
-    {.backend = RDY_BACKEND_URING, .buffers_count = 4, .events_max = 1},
-    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 4, .events_max = 1},
-    {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2},
-    {.backend = RDY_BACKEND_URING, .buffers_count = 1},
-    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 1},
-    {.backend = RDY_BACKEND_URING, .buffers_count = 4, .is_older = true},
-    {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2, .is_older = true},
-};
-
-/* clang-format off */
-#define WITH(test, name, index)                                                                    \
-    {#test " with " name, test, NULL, NULL, (void *)(uintptr_t)&shortages[index]}
-/* clang-format on */
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        WITH(nothing_is_lost_or_left, "four buffers on io_uring", 0),
-        WITH(nothing_is_lost_or_left, "four buffers on epoll", 1),
-        WITH(nothing_is_lost_or_left, "a fact a turn on io_uring", 2),
-        WITH(nothing_is_lost_or_left, "a fact a turn on epoll", 3),
-        WITH(nothing_is_lost_or_left, "a queue that overflows, on io_uring", 4),
-        WITH(nothing_is_lost_or_left, "one buffer on io_uring", 5),
-        WITH(nothing_is_lost_or_left, "one buffer on epoll", 6),
-        WITH(nothing_is_lost_or_left, "four buffers on an older ring", 7),
-        WITH(nothing_is_lost_or_left, "a queue that overflows, on an older ring", 8),
+        WITH_EACH_SHORTAGE(nothing_is_lost_or_left),
         cmocka_unit_test(runs_went_through_what_they_are_to_go_through),
     };
 

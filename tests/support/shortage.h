@@ -86,4 +86,31 @@ static inline void check_nothing_left(struct rdy_runtime *runtime, const struct 
     must(stats.buffers_free == shortage->buffers_count);
 }
 
+static const struct shortage shortages[] = {
+    {.backend = RDY_BACKEND_URING, .buffers_count = 4},
+    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 4},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 4, .events_max = 1},
+    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 4, .events_max = 1},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 1},
+    {.backend = RDY_BACKEND_EPOLL, .buffers_count = 1},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 4, .is_older = true},
+    {.backend = RDY_BACKEND_URING, .buffers_count = 64, .cq_entries = 2, .is_older = true},
+};
+
+/* clang-format off */
+#define WITH(test, name, index)                                                                    \
+    {#test " with " name, test, NULL, NULL, (void *)(uintptr_t)&shortages[index]}
+#define WITH_EACH_SHORTAGE(test)                                                                   \
+    WITH(test, "four buffers on io_uring", 0),                                                     \
+    WITH(test, "four buffers on epoll", 1),                                                        \
+    WITH(test, "a fact a turn on io_uring", 2),                                                    \
+    WITH(test, "a fact a turn on epoll", 3),                                                       \
+    WITH(test, "a queue that overflows, on io_uring", 4),                                          \
+    WITH(test, "one buffer on io_uring", 5),                                                       \
+    WITH(test, "one buffer on epoll", 6),                                                          \
+    WITH(test, "four buffers on an older ring", 7),                                                \
+    WITH(test, "a queue that overflows, on an older ring", 8)
+/* clang-format on */
+
 #endif

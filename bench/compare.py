@@ -22,6 +22,11 @@ one round more whose times are not used. That needs tracefs, and is "-" without:
 
     unshare -m sh -c 'mount -t tracefs tracefs /sys/kernel/tracing && bench/compare.py'
 
+A load that is slower than the server lets it find little work at a time, and one that sends in
+batches (--load-backend uring) gives it more; that changes how much there is to batch, and with it
+every figure of a ring. With --share-cpu a process that never sleeps takes half of the server's
+processor: the server is then what is short, as in an overload. It counts only its own time.
+
 An arm "raw-uring.NAME" is the raw io_uring loop with an optional feature; harness.py lists them.
 """
 import argparse
@@ -246,6 +251,9 @@ def parse():
     parser = harness.cells_parser(__doc__, "compare", Cell, "CxB[xD]", duration_s=5)
     parser.add_argument("--no-calls", action="store_true", help="leave the counted round out")
     parser.add_argument("--load-backend", default="epoll", help="of the load; the same for all")
+    parser.add_argument(
+        "--share-cpu", action="store_true", help="beside the server runs what never sleeps"
+    )
     return harness.parse_cells(parser, [Cell(text) for text in CELLS])
 
 
@@ -255,8 +263,9 @@ def main():
     report = harness.begin_cells(options)
     cells = []
     for cell in options.cell:
-        rounds = harness.run_cell(options, arms, cell, run_arm)
-        steady = steady_calls(options, arms, cell)
+        with harness.Competitor(options.server_cpu if options.share_cpu else None):
+            rounds = harness.run_cell(options, arms, cell, run_arm)
+            steady = steady_calls(options, arms, cell)
         cells.append((cell, rounds, steady))
         report.say(cell_lines(cell, arms, rounds, steady))
     report.say(verdict_lines(arms, cells))

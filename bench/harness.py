@@ -118,6 +118,25 @@ def pinned(cpu):
     return child
 
 
+class Competitor:
+    """A process that never sleeps, on the server's processor: the server gets half of that, so that
+    it is what is short, whatever the load can give. A context; with @cpu None of nothing."""
+
+    def __init__(self, cpu):
+        self.child = None
+        if cpu is not None:
+            command = [sys.executable, "-c", "while True: pass"]
+            self.child = subprocess.Popen(command, preexec_fn=pinned(cpu))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.child:
+            self.child.kill()
+            self.child.wait()
+
+
 def last_json(text):
     """The last line of @text that is a JSON object, or None."""
     for line in reversed(text.splitlines()):

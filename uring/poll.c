@@ -183,7 +183,7 @@ static void notify_settle(struct uring *uring)
  * is more to be had than there are buffers: a receive that finds none ends, and has to be begun
  * again. (1000 connections, 64 bytes: bench/results.) Who asks for batches gets them.
  */
-#define OPERATIONS_WANTED 16u
+#define OPERATIONS_WANTED 32u
 
 static uint32_t uring_wanted(const struct uring *uring, uint32_t facts_max)
 {

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 /* As uring/poll.c: a turn with operations is short, and takes no more than there are buffers. */
-#define OPERATIONS_WANTED 16u
+#define OPERATIONS_WANTED 32u
 
 static const struct rdy_backend_ops ring_ops;
 

@@ -270,20 +270,31 @@ bool rdy_lane_is_idle(const struct rdy_scheduled_io *io)
            lane->send == RDY_SEND_IDLE;
 }
 
+/* Once, however often a shutdown looks at it; of many waiting sends that would add up. */
+static void send_stop(struct rdy_lane *lane)
+{
+    struct rdy_scheduled_io *io = lane->io;
+    struct rdy_backend *backend = rdy_driver_backend(io->driver);
+    uint64_t token = rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND);
+
+    if (lane->is_stopping)
+        return;
+    if (lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING)
+        lane->is_stopping = backend->ops->disarm(backend, io->fd, token) != -EBUSY;
+}
+
 bool rdy_lane_stop(struct rdy_scheduled_io *io)
 {
     struct rdy_lane *lane = rdy_lane_of(io);
-    struct rdy_backend *backend = rdy_driver_backend(io->driver);
-    bool has_room = true;
+    bool is_asked;
 
     rdy_recv_stop(lane, lane->flags & RDY_LANE_LISTENER ? RDY_ABOUT_ACCEPT : RDY_ABOUT_RECV);
-    if ((lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING) &&
-        backend->ops->disarm(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND)) ==
-            -EBUSY)
-        has_room = false;
+    send_stop(lane);
+    is_asked =
+        lane->is_stopping || (lane->send != RDY_SEND_WAITING && lane->send != RDY_SEND_CONNECTING);
     if (lane->send == RDY_SEND_TRYING || lane->send == RDY_SEND_QUEUED)
         io->driver->completion->is_impatient = true;
-    return has_room && lane->recv != RDY_RECV_ACTIVE;
+    return is_asked && lane->recv != RDY_RECV_ACTIVE;
 }
 
 void rdy_lane_release(struct rdy_scheduled_io *io)

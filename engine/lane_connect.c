@@ -58,6 +58,7 @@ bool rdy_connect_try(struct rdy_completion *completion, struct rdy_lane *lane)
         rdy_lane_check_leaving(lane);
         return true;
     }
+    rdy_debug(!lane->is_stopping);
     rc =
         backend->ops->connect(backend, io->fd, rdy_scheduled_io_op_token(io, RDY_ABOUT_SEND),
                               (const struct sockaddr *)&lane->target->addr, lane->target->addr_len);

@@ -298,6 +298,7 @@ static void wait_for_room(struct rdy_completion *completion, struct rdy_lane *la
         rdy_send_make_dirty(completion, lane);
         return;
     }
+    rdy_debug(!lane->is_stopping);
     lane->sending = 1;
     lane->send = RDY_SEND_WAITING;
     rdy_lane_asked(lane);

@@ -230,6 +230,7 @@ static void wait_for_peer(struct rdy_completion *completion, struct rdy_lane *la
         rdy_send_make_dirty(completion, lane); /* no room now: try again in the next turn */
         return;
     }
+    rdy_debug(!lane->is_stopping);
     lane->sending = 1;
     lane->send = RDY_SEND_WAITING;
     completion->count.sends++;

@@ -25,13 +25,13 @@ def send_seeds(seed):
         ("send_stop_put_off", "send_vs_close"), "a close frees what the kernel is sending")
     yield seed(
         "send-not-cancelled", LANE,
-        "(lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING) &&",
-        "lane->send == RDY_SEND_CONNECTING &&",
+        "    if (lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING)",
+        "    if (lane->send == RDY_SEND_CONNECTING)",
         ("send_vs_close_from_afar",), "a send that waits is not asked to stop")
     yield seed(
         "send-cancel-forgotten", LANE,
-        "            -EBUSY)\n        has_room = false;",
-        "            -EBUSY)\n        has_room = true;",
+        "disarm(backend, io->fd, token) != -EBUSY;",
+        "disarm(backend, io->fd, token) <= 1;",
         ("send_stop_put_off",), "a cancel for which there was no room is not made again")
     yield seed(
         "send-part-forgotten", SEND,
@@ -145,8 +145,8 @@ def connect_seeds(seed):
         ("connect_vs_close",), "a close frees the address that the kernel has")
     yield seed(
         "connect-not-cancelled", LANE,
-        "(lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING) &&",
-        "lane->send == RDY_SEND_WAITING &&",
+        "    if (lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING)",
+        "    if (lane->send == RDY_SEND_WAITING)",
         ("connect_vs_close_from_afar",), "a connect is not asked to stop")
     yield seed(
         "connect-stays-active", CONNECT,

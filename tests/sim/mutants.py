@@ -274,8 +274,8 @@ MUTANTS = [
     Mutant(
         "connect that nobody waits for is not cancelled",
         "engine/lane.c",
-        "(lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING) &&",
-        "lane->send == RDY_SEND_WAITING &&",
+        "    if (lane->send == RDY_SEND_WAITING || lane->send == RDY_SEND_CONNECTING)",
+        "    if (lane->send == RDY_SEND_WAITING)",
     ),
     Mutant(
         "receive of datagrams that ended is not begun again",

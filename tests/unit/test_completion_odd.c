@@ -208,6 +208,30 @@ static void cancel_of_a_waiting_send_is_asked_again(void **state)
     assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
 }
 
+/* A shutdown looks at what is left in round after round; of many sends that wait that adds up. */
+static void shutdown_asks_a_waiting_send_to_stop_once(void **state)
+{
+    struct rig *rig = *state;
+    static const unsigned char bytes[60000];
+    int size = 4096;
+    uint32_t before;
+
+    rig_connect(rig);
+    assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+    rig_hold(rig, bytes, sizeof(bytes));
+    rig_run(rig, rig_poll_sends_held);
+    rig_turn(rig);
+    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+    before = rig->fake->disarms;
+    ops_of(rig)->is_withholding = true;
+    assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);
+    assert_int_equal(rig->fake->disarms, before + 1);
+
+    fake_let_go(rig->fake, false);
+    rdy_stream_close(&rig->stream);
+    rig_abandon(rig);
+}
+
 /* It ends between the turn that could not ask it to stop and the next, which would ask again. */
 static void receive_that_ends_before_it_is_asked_again_is_given_back_once(void **state)
 {
@@ -435,6 +459,7 @@ int main(void)
         ON_FAKE_ONLY(flush_hears_of_a_send_that_found_no_room_at_first),
         ON_FAKE_ONLY(cancel_without_room_for_it_is_asked_again),
         ON_FAKE_ONLY(cancel_of_a_waiting_send_is_asked_again),
+        ON_FAKE_ONLY(shutdown_asks_a_waiting_send_to_stop_once),
         ON_FAKE_ONLY(receive_that_ends_before_it_is_asked_again_is_given_back_once),
         ON_FAKE_ONLY(watch_that_stays_does_not_send_twice),
         ON_FAKE_ONLY(send_that_is_submitted_late_sends_its_own_bytes),

@@ -8,6 +8,9 @@ install(TARGETS rdy EXPORT rdyTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR
 install(DIRECTORY include/rdy DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(EXPORT rdyTargets NAMESPACE rdy:: DESTINATION ${RDY_CMAKE_DIR})
 
+if(RDY_URING)
+  set(RDY_LIBURING "liburing >= 2.3, ")
+endif()
 configure_file(cmake/rdy.pc.in rdy.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/rdy.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

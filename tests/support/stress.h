@@ -41,7 +41,10 @@ static inline void stress_bark(int number)
     _exit(1);
 }
 
-/* From now on a hang is a failure with a message. */
+/*
+ * From now on a hang is a failure with a message. Called again, the time begins anew: a test whose
+ * parts have ends of their own calls it for each, so that a slow machine is no lost wake-up.
+ */
 static inline void stress_watch(void)
 {
     struct sigaction action;

@@ -42,6 +42,12 @@ static int poll_all(struct rdy_task *task, void *self)
     return 0;
 }
 
+/* Of a real ring the first test demands it; an older kernel's only watches, and that one fails. */
+static bool has_ring(const struct rig *rig)
+{
+    return rdy_completion_is_native(rig->runtime);
+}
+
 static void calls_that_would_break_the_order_are_refused(void **state)
 {
     struct rig *rig = *state;
@@ -120,7 +126,7 @@ static void end_that_a_watch_saw_does_not_keep_the_starved_awake(void **state)
     assert_true(sees_the_end(rig));
 
     rig_start(rig, poll_takes_polled);
-    if (rig->kind != RIG_EPOLL) { /* where the end can be fetched without a buffer of the pool */
+    if (has_ring(rig)) { /* elsewhere the end can be fetched without a buffer of the pool */
         assert_int_equal(rig->result, RDY_PENDING);
         rig->have = 0;
         rig_turn(rig);
@@ -179,13 +185,13 @@ static void waits_begun_before_are_told_that_they_cannot_go_on(void **state)
         assert_int_equal(early.result, RDY_PENDING);
         assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
         rig_turn(rig);
-        if (rig->kind == RIG_EPOLL) { /* where they can */
+        if (!has_ring(rig)) { /* where they can */
             assert_int_equal(early.result, RDY_PENDING);
             rig_say(rig, "x", 1);
             assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
         }
         assert_int_equal(rdy_runtime_run(rig->runtime), 0);
-        assert_int_equal(early.result, rig->kind != RIG_EPOLL ? -EBUSY : call != EARLY_CLOSED);
+        assert_int_equal(early.result, has_ring(rig) ? -EBUSY : call != EARLY_CLOSED);
         assert_null(early.wait.io);
         rdy_stream_close(&rig->stream);
         rig_hang_up(rig);

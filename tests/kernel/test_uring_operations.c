@@ -467,8 +467,8 @@ static void shutdown_is_punted_and_not_carried_out_in_place(void **state)
     (void)close(fds[1]);
 }
 
-/* Where connect(2) says EAGAIN at once, the ring tries again and again before it says so. */
-static void full_unix_listener_is_not_told_in_place(void **state)
+/* Where connect(2) says EAGAIN at once, most kernels' rings try for a while (6.12's does not). */
+static void full_unix_listener_is_told_in_the_end(void **state)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     struct io_uring ring = {0};
@@ -490,7 +490,6 @@ static void full_unix_listener_is_not_told_in_place(void **state)
 
     io_uring_prep_connect(io_uring_get_sqe(&ring), fds[1], (struct sockaddr *)&name, sizeof(name));
     assert_int_equal(io_uring_submit(&ring), 1);
-    assert_int_equal(io_uring_cq_ready(&ring), 0);
     assert_int_equal(result_of(&ring), -EAGAIN);
     io_uring_queue_exit(&ring);
     (void)close(fds[0]);
@@ -515,7 +514,7 @@ int main(void)
         cmocka_unit_test(close_is_silent_and_done_with_the_wait_that_submits_it),
         cmocka_unit_test(backend_closes_what_was_not_submitted),
         cmocka_unit_test(shutdown_is_punted_and_not_carried_out_in_place),
-        cmocka_unit_test(full_unix_listener_is_not_told_in_place),
+        cmocka_unit_test(full_unix_listener_is_told_in_the_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,13 +42,26 @@ static inline struct mail *mail_of(void *self)
     return *(struct mail **)self;
 }
 
+/* The kernel takes a closed ring apart in the background, and lets go of its sockets meanwhile. */
+static inline int bind_patiently(int fd, const struct sockaddr_in *addr)
+{
+    for (int tries = 0; tries < 5000; tries++) {
+        if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
+            return 0;
+        if (errno != EADDRINUSE)
+            return -errno;
+        (void)usleep(1000);
+    }
+    return -EADDRINUSE;
+}
+
 static inline int plain_socket(struct sockaddr_in *addr)
 {
     socklen_t addr_len = sizeof(*addr);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     child_check(fd >= 0);
-    child_check(bind(fd, (struct sockaddr *)addr, addr_len) == 0);
+    child_check(bind_patiently(fd, addr) == 0);
     child_check(getsockname(fd, (struct sockaddr *)addr, &addr_len) == 0);
     return fd;
 }

@@ -514,7 +514,9 @@ static void runs_went_through_what_they_are_to_go_through(void **state)
     assert_true(met.sends_unfinished > 0);
     assert_true(met.copies > 0);
     assert_true(met.connects > 0);
+#ifndef RDY_VALGRIND /* ten calls a run, of one thread at a time: too few to be sure of this one */
     assert_true(met.calls_aborted > 0);
+#endif
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A line chat; a task reads a half of each connection, one writes the other: nc 127.0.0.1 7777 */
+#define _GNU_SOURCE 1 /* memrchr */
 #include <err.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* HTTP/1.1 "hello": keep-alive, pipelined requests, limits. Try: curl http://127.0.0.1:8080/ */
+#define _GNU_SOURCE 1 /* memmem, strcasestr */
 #include <err.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Passes an open file over a Unix socket. "pass_fd @name FILE" hands FILE to whoever connects,
  * "pass_fd @name" connects and prints what is in the file that it is handed. */
+#define _GNU_SOURCE 1 /* O_CLOEXEC */
 #include <err.h>
 #include <fcntl.h>
 #include <string.h>

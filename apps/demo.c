@@ -287,7 +287,7 @@ static void demo_prepare(struct demo *demo)
 
 static int demo_run(struct demo *demo)
 {
-    (void)printf("%llu connections, %llu bytes, depth %llu, %d rounds of %.1f s each, %s\n",
+    (void)printf("%llu connections, %llu bytes, depth %llu, %d rounds of %.3g s each, %s\n",
                  (unsigned long long)demo->load.connections,
                  (unsigned long long)demo->load.message_size, (unsigned long long)demo->load.depth,
                  ROUNDS, (double)demo->load.duration_ns / 1e9,

@@ -181,10 +181,12 @@ static void summary_print_json(const struct summary *summary)
 /* What a person can do about a start that failed. */
 static void complain_about_start(const struct echo_options *options, const char *step, int rc)
 {
-    complain("echo", "cannot %s: %s; %s", step, strerror(-rc),
-             options->backend == RDY_BACKEND_URING
-                 ? "use --backend auto, or see rdy info for what io_uring lacks here"
-                 : "see rdy info for what works here");
+    if (rc == -EMFILE && options->workers > 1)
+        complain("echo", "cannot %s: %s; raise ulimit -n or use fewer --workers", step,
+                 strerror(-rc));
+    else
+        complain("echo", "cannot %s: %s; %s", step, strerror(-rc),
+                 start_remedy(options->backend, rc));
 }
 
 static void complain_about_address(const struct rdy_address *endpoint, int rc)
@@ -385,6 +387,15 @@ static int serve(const struct echo_options *options, const struct rdy_address *e
     return STATUS_FAILED;
 }
 
+static bool options_fit(const struct echo_options *options)
+{
+    if (options->batch_wait_ns > 0 && options->batch_count <= 1) {
+        complain("echo", "--batch-wait says how long a batch is waited for; add --batch N");
+        return false;
+    }
+    return true;
+}
+
 static int echo_run(const struct command *command, int argc, char **argv)
 {
     struct echo_options options = {.workers = 1};
@@ -425,6 +436,8 @@ static int echo_run(const struct command *command, int argc, char **argv)
 
     if (!options_parse(command, flags, sizeof(flags) / sizeof(flags[0]), argc, argv, &status))
         return status;
+    if (!options_fit(&options))
+        return STATUS_BAD_INPUT;
     if (resolve_listen(&options.listen, &endpoint, &why) < 0) {
         complain("echo", "cannot resolve '%s': %s; give an address or a known name",
                  options.listen.host, why);

@@ -75,7 +75,7 @@ static int load_and_report(const struct command *command, const struct load_opti
     struct load_result *result;
     struct rdy_address endpoint;
     const char *why;
-    int status = STATUS_BAD_INPUT; /* it did not begin */
+    int status;
 
     if (resolve_connect(&options->connect, &endpoint, &why) < 0) {
         complain(command->name, "cannot resolve '%s': %s; give an address or a known name",
@@ -93,6 +93,12 @@ static int load_and_report(const struct command *command, const struct load_opti
         else
             load_report_text(options, result);
         status = load_has_errors(result) ? STATUS_FAILED : STATUS_OK;
+        if (result->requests == 0) {
+            complain(command->name, "no reply came; is an echo server there, and not stuck?");
+            status = STATUS_FAILED;
+        }
+    } else {
+        status = result->has_begun ? STATUS_FAILED : STATUS_BAD_INPUT;
     }
     free(result);
     return status;

@@ -61,6 +61,7 @@ struct load_result {
     uint64_t window_ns;
     uint64_t cpu_ns; /* this process's, in the measured time */
     char backend[16];
+    bool has_begun; /* all connections were made, and sent */
     bool is_interrupted;
 };
 

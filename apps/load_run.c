@@ -113,10 +113,7 @@ static int load_open_runtime(struct load *load, const char *name)
                        rdy_driver_backend_name(rdy_runtime_driver(load->runtime)));
         return 0;
     }
-    complain(name, "cannot run: %s; %s", strerror(-rc),
-             load->options->backend == RDY_BACKEND_URING
-                 ? "use --backend auto, or see rdy info for what io_uring lacks here"
-                 : "see rdy info for what works here");
+    complain(name, "cannot run: %s; %s", strerror(-rc), start_remedy(load->options->backend, rc));
     return rc;
 }
 
@@ -129,6 +126,7 @@ static int load_execute(struct load *load, const char *name)
         return rc;
     handlers_install(&before, load->runtime);
     rc = load_direct(load);
+    load->result->has_begun = load->is_started;
     load->result->is_interrupted = was_interrupted != 0;
     handlers_restore(&before);
     rdy_runtime_close(load->runtime);
@@ -139,6 +137,12 @@ static int load_execute(struct load *load, const char *name)
     if (load->connect_rc < 0) {
         complain_about_connect(load, name, load->connect_rc);
         return load->connect_rc;
+    }
+    if (!load->is_started) {
+        complain(name, "interrupted when %llu of %llu connections were made; nothing was sent",
+                 (unsigned long long)load->connected,
+                 (unsigned long long)load->options->connections);
+        return -EINTR;
     }
     return 0;
 }

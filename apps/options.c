@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "apps/options.h"
 
-#include <rdy/driver.h>
 #include <rdy/endpoint.h>
 
 #include <errno.h>
@@ -11,6 +10,17 @@
 
 #define VALUE_HELP 'h'
 #define VALUE_BASE 256 /* flag i comes back from getopt_long() as VALUE_BASE + i */
+
+const char *start_remedy(enum rdy_backend_kind backend, int rc)
+{
+    if (rc == -EMFILE || rc == -ENFILE)
+        return "raise ulimit -n";
+    if (rc == -ENOMEM)
+        return "free some memory, or raise ulimit -l and -v";
+    if (backend == RDY_BACKEND_URING)
+        return "use --backend auto, or see rdy info for what io_uring lacks here";
+    return "see rdy info for what works here";
+}
 
 static int parse_backend(const char *text, enum rdy_backend_kind *backend)
 {

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <rdy/driver.h>
+
 #include "apps/command.h"
 #include "apps/numbers.h"
 
@@ -37,6 +39,9 @@ static inline const char *io_mode_name(bool is_completing)
 {
     return is_completing ? "completion" : "readiness";
 }
+
+/* What a person can do about a runtime or an engine that did not open, -errno @rc. */
+const char *start_remedy(enum rdy_backend_kind backend, int rc);
 
 /* What a flag takes, and what struct flag's @value points to. */
 enum flag_kind {

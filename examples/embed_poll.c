@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* An echo server in a poll(2) loop that also reads stdin: input is answered by how many are
- * connected, its end is the end. */
+/* An echo server in a poll(2) loop that also reads stdin: a line asks how many are connected. */
 #include <err.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,14 +46,14 @@ static int loop(struct rdy_runtime *runtime)
 
     while ((rc = rdy_runtime_turn(runtime, 0)) >= 0) {
         int64_t sleep_ns = rdy_runtime_timeout_ns(runtime);
+        int64_t sleep_ms = sleep_ns < 0 ? -1 : (sleep_ns + 999999) / 1000000;
 
-        if (poll(fds, 2, sleep_ns < 0 ? -1 : (int)((sleep_ns + 999999) / 1000000)) < 0)
-            return -1;
+        if (poll(fds, 2, (int)(sleep_ms < INT_MAX ? sleep_ms : INT_MAX)) < 0)
+            fds[1].revents = 0; /* interrupted */
         if (fds[1].revents != 0) {
             if (read(STDIN_FILENO, text, sizeof(text)) <= 0)
                 return 0;
-            (void)printf("%ld connected\n", connected);
-            (void)fflush(stdout);
+            (void)dprintf(STDOUT_FILENO, "%ld connected\n", connected);
         }
     }
     return rc;

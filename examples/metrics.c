@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Two runtimes that do a little work each, and their metrics as one text for Prometheus. */
+#include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -50,7 +51,7 @@ int main(void)
 
     for (int i = 0; i < 2; i++) {
         if (!runtimes[i])
-            return 1;
+            errx(2, "a runtime did not run; is RDY_BACKEND one that works here?");
         rdy_metrics_read(runtimes[i], &metrics[i]); /* any thread could */
         sets[i] = (struct rdy_metrics_set){&metrics[i], &labels[i], 1};
         rdy_runtime_close(runtimes[i]);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Passes an open file over a Unix socket. "pass_fd @name FILE" hands FILE to whoever connects,
- * "pass_fd @name" connects and prints what is in the file that it is handed. */
+/* An open file over a Unix socket: "pass_fd @x FILE" hands it out, "pass_fd @x" prints it. */
 #define _GNU_SOURCE 1 /* O_CLOEXEC */
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
@@ -61,19 +61,18 @@ static int take(const char *address)
     rc = rc < 0 ? rc : rdy_runtime_run(runtime);
     rdy_stream_close(&giver);
     rdy_runtime_close(runtime);
-    for (off_t at = 0, n; rc == 0 && (n = pread(file, buf, sizeof(buf), at)) > 0; at += n)
-        if (write(STDOUT_FILENO, buf, (size_t)n) != n)
-            err(1, "write");
+    for (off_t at = 0, n = 1; rc == 0 && n > 0; at += n)
+        if ((n = pread(file, buf, sizeof(buf), at)) < 0 || write(1, buf, (size_t)n) != n)
+            err(1, "cannot copy the file");
     return rc;
 }
 
 int main(int argc, char **argv)
 {
-    int rc;
+    int rc = argc == 3 ? give(argv[1], argv[2]) : argc == 2 ? take(argv[1]) : -EINVAL;
 
     if (argc != 2 && argc != 3)
         errx(2, "usage: pass_fd ADDRESS [FILE]");
-    rc = argc == 3 ? give(argv[1], argv[2]) : take(argv[1]);
     if (rc < 0)
         errx(2, "%s: %s", argv[1], strerror(-rc));
     return 0;

@@ -44,7 +44,9 @@ static int server_poll(struct rdy_task *task, void *self)
 static int serve(struct rdy_runtime *runtime, uint16_t port)
 {
     const struct rdy_task_spec spec = {.poll = server_poll};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+    /* Not on the network, where it can be sent to answer another echo for ever. */
+    struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int rc = rdy_datagram_open(&server.socket, runtime, AF_INET, NULL);
 
     for (int i = 0; i < BATCH; i++) {

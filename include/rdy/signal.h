@@ -23,6 +23,7 @@
 #define RDY_SIGNAL_H
 
 #include <signal.h>
+#include <sys/select.h> /* sigset_t, also where <signal.h> is ISO C's alone */
 
 #include <rdy/registration.h>
 #include <rdy/runtime.h>

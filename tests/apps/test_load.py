@@ -274,6 +274,7 @@ class StartAndEnd(unittest.TestCase):
                          "64", "--requests-per-connection", "2", "--duration", "1m", "--json",
                          "--mode", mode, "--backend", backend], stdout=subprocess.PIPE, text=True)
                     server.await_connections(8)
+                    time.sleep(0.2)  # for replies
                     process.send_signal(signal.SIGTERM)
                     output, _ = process.communicate(timeout=30)
                     self.assertEqual(process.returncode, 0, output)
@@ -286,6 +287,8 @@ class StartAndEnd(unittest.TestCase):
         has_begun = threading.Event()
 
         def serve(connection):
+            connection.sendall(connection.recv(65536))
+            connection.sendall(connection.recv(65536))  # so the first has been heard
             has_begun.set()
             echo_forever(connection)
 
@@ -298,6 +301,49 @@ class StartAndEnd(unittest.TestCase):
             output, _ = process.communicate(timeout=30)
         self.assertEqual(process.returncode, 0, output)
         self.assertTrue(json.loads(output)["is_interrupted"])
+
+    def interrupted(self, address, until):
+        """A load that is told to stop once @until() holds: its exit status and complaint."""
+        process = subprocess.Popen([RDY, "load", "--connect", address, "--connections", "3",
+                                    "--size", "64", "--duration", "1m", "--json"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertTrue(until())
+        process.send_signal(signal.SIGTERM)
+        _, complaint = process.communicate(timeout=30)
+        self.assertEqual(complaint.count("\n"), 1, complaint)
+        return process.returncode, complaint
+
+    def test_a_load_that_ends_before_it_began_says_so(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)  # one connection fits, no more: the others wait
+            address = "127.0.0.1:%d" % listener.getsockname()[1]
+            first = []
+
+            def has_one():
+                first.append(listener.accept()[0])
+                time.sleep(0.2)
+                return True
+
+            with socket.create_connection(listener.getsockname()) as held:
+                status, complaint = self.interrupted(address, has_one)
+                held.close()
+        self.assertEqual(status, 2)
+        self.assertIn("of 3 connections", complaint)
+
+    def test_a_load_without_a_reply_has_failed(self):
+        sent = threading.Semaphore(0)
+
+        def swallow(connection):
+            connection.recv(65536)
+            sent.release()
+            connection.recv(1)
+
+        with Scripted(swallow) as server:
+            status, complaint = self.interrupted(
+                server.address, lambda: all(sent.acquire(timeout=30) for _ in range(3)))
+        self.assertEqual(status, 1)
+        self.assertIn("no reply came", complaint)
 
 
 if __name__ == "__main__":

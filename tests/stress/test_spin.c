@@ -194,7 +194,9 @@ static void no_wake_is_lost_at_any_point_of_a_spin(void **state)
     stress_open(&stress, state, 1);
     stress_run(&stress);
     stats = stress_end(&stress);
+#ifndef RDY_VALGRIND /* where one thread runs at a time, a spin pays by luck */
     assert_true(stats.spin_hits > 0);
+#endif
     assert_true(stats.parks > 0);
     assert_true(stats.unparks > 0 && stats.unparks_coalesced > 0);
     assert_true(stats.spins >= stats.spin_hits);

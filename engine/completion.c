@@ -201,7 +201,7 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
             rdy_plain_pump(lane);
         if (lane->send_error)
             return lane->send_error;
-        if (unsent_max > 0 && (lane->flags & RDY_LANE_SHUTTING))
+        if (unsent_max > 0 && lane->is_shut)
             return -EPIPE;
         if (is_flushed(lane) || (unsent_max > 0 && lane->unsent_bytes < unsent_max))
             return 0;
@@ -349,14 +349,23 @@ ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *ta
     return rc < 0 ? rc : (ssize_t)len;
 }
 
-bool rdy_completion_shut_later(struct rdy_stream *stream)
+/* An error that has ended the connection, so that no end can be told any more. */
+static bool is_end_of_connection(int error)
+{
+    return error == -EPIPE || error == -ECONNRESET || error == -ETIMEDOUT;
+}
+
+int rdy_completion_shut(struct rdy_stream *stream)
 {
     struct rdy_lane *lane = rdy_lane_of(stream->reg.io);
 
+    if (lane->send_error && !is_end_of_connection(lane->send_error))
+        return lane->send_error;
+    lane->is_shut = true;
     if (is_flushed(lane) || lane->send_error)
-        return false;
+        return RDY_SHUT_NOW;
     lane->flags |= RDY_LANE_SHUTTING;
-    return true;
+    return RDY_SHUT_LATER;
 }
 
 /*

@@ -35,8 +35,11 @@ ssize_t rdy_completion_poll_read(struct rdy_stream *stream, struct rdy_task *tas
 ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *task,
                                   const void *data, size_t data_len);
 
-/* rdy_stream_shutdown() for writing: true if it was put off until what is unsent has gone out. */
-bool rdy_completion_shut_later(struct rdy_stream *stream);
+#define RDY_SHUT_LATER 0 /* put off until what is unsent has gone out */
+#define RDY_SHUT_NOW   1
+
+/* Before a shutdown for writing: one of these, or the error of a send that forbids it. */
+int rdy_completion_shut(struct rdy_stream *stream);
 
 /* Before another call than those, in completion mode: 0, -EBUSY, or the error of a send.
  * -EINPROGRESS where that mode begins with the connection, before there is one. */

@@ -79,8 +79,9 @@ struct rdy_lane {
     uint8_t recv; /* enum rdy_recv_state */
     uint8_t send; /* enum rdy_send_state */
     uint8_t flags;
-    uint8_t message;  /* RDY_MESSAGE_* */
-    bool is_stopping; /* a send or connect was asked to end: nothing of it begins after that */
+    uint8_t message;      /* RDY_MESSAGE_* */
+    bool is_stopping : 1; /* a send or connect was asked to end: nothing begins after that */
+    bool is_shut : 1;     /* for writing, now or when what is unsent has gone out */
 };
 
 static_assert(sizeof(struct rdy_lane) <= 64, "a cache line");

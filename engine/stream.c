@@ -128,10 +128,12 @@ int rdy_stream_shutdown(struct rdy_stream *stream, int how)
     if (rdy_unlikely(stream->flags & RDY_SOCKET_WILL))
         return -EINPROGRESS; /* a ring would connect anew */
     if (rdy_unlikely(stream->flags & RDY_SOCKET_COMPLETES) &&
-        (how == SHUT_WR || how == SHUT_RDWR) && rdy_completion_shut_later(stream)) {
-        if (how == SHUT_WR)
-            return 0;
-        how = SHUT_RD;
+        (how == SHUT_WR || how == SHUT_RDWR)) {
+        rc = rdy_completion_shut(stream);
+        if (rc < 0 || (rc == RDY_SHUT_LATER && how == SHUT_WR))
+            return rc;
+        if (rc == RDY_SHUT_LATER)
+            how = SHUT_RD;
     }
     rc = rdy_sys_shutdown(stream->fd, how);
     return rc == -ENOTCONN ? 0 : rc; /* the peer's reset was faster */

@@ -139,7 +139,9 @@ RDY_API RDY_NODISCARD ssize_t rdy_stream_poll_write(struct rdy_stream *stream,
                                                     size_t data_len);
 
 /* shutdown(2): SHUT_RD, SHUT_WR, SHUT_RDWR. Again, or after a reset, it is still 0; -EINPROGRESS
- * before a stream is connected that is to begin in completion mode. */
+ * before a stream is connected that is to begin in completion mode. For writing, and after a send
+ * that failed on a connection that stands (-EIO, -ENOMEM, -ENOBUFS), that error, and the stream is
+ * not shut down: the peer must not take a part for the whole. */
 RDY_API int rdy_stream_shutdown(struct rdy_stream *stream, int how);
 
 /**

@@ -3,6 +3,9 @@
  * Sending in completion mode, and leaving in the middle of it: on io_uring, on epoll, and on a fake
  * whose socket can be made to take as little as the test likes.
  */
+#include <errno.h>
+
+#include "engine/lane.h"
 #include "tests/support/rig.h"
 
 #define LOAD (512u * 1024)
@@ -500,6 +503,55 @@ static void shutdown_comes_when_a_slow_peer_has_taken_all(void **state)
     assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), 0);
 }
 
+static int poll_writes_late(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_write(&rig->stream, task, "late", 4);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* Also where nothing was unsent, and after the end has gone out. */
+static void nothing_is_taken_after_a_shutdown(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    rig_hold(rig, "last", 4);
+    rig_run(rig, rig_poll_sends_held);
+    assert_int_equal(rig->result, 0);
+    rig_run(rig, rig_poll_flushes);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
+    rig_turn(rig);
+
+    rig_hold(rig, "late", 4);
+    rig_run(rig, rig_poll_sends_held);
+    assert_int_equal(rig->result, -EPIPE);
+    rig_run(rig, poll_writes_late);
+    assert_int_equal(rig->result, -EPIPE);
+    rig_run(rig, rig_poll_flushes);
+    assert_int_equal(rig->result, 0);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), 0);
+    assert_int_equal(recv(rig->peer, rig->bytes, sizeof(rig->bytes), 0), 4);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, 0), 0);
+}
+
+/* An error that leaves the connection up must not be followed by an orderly end. */
+static void no_end_is_told_after_a_send_that_failed(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rdy_send_fail(rdy_runtime_driver(rig->runtime)->completion, rdy_lane_of(rig->stream.reg.io),
+                  -EIO);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_WR), -EIO);
+    assert_int_equal(rdy_stream_shutdown(&rig->stream, SHUT_RDWR), -EIO);
+    assert_int_equal(recv(rig->peer, rig->bytes, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -524,6 +576,8 @@ int main(void)
         ON_THREE(plain_write_stays_behind_what_was_handed_over),
         ON_THREE(shutdown_comes_behind_what_was_written),
         ON_THREE(shutdown_comes_when_a_slow_peer_has_taken_all),
+        ON_THREE(nothing_is_taken_after_a_shutdown),
+        ON_THREE(no_end_is_told_after_a_send_that_failed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

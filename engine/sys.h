@@ -35,6 +35,9 @@ uint32_t rdy_sys_poll_now(int fd, uint32_t events);
 uint64_t rdy_sys_now_ns(void); /* CLOCK_MONOTONIC */
 uint64_t rdy_sys_thread_id(void);
 
+/* Differs between a process and its forked child. In sys_thread.c. */
+uint64_t rdy_sys_process_stamp(void);
+
 void rdy_sys_cpu_relax(void);
 void rdy_sys_futex_wait(uint32_t *word, uint32_t seen);
 void rdy_sys_futex_wake(uint32_t *word, int waiters);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Threads and forks. Any thread may call any of it. */
 #include "engine/sys_thread.h"
+#include "engine/sys.h"
 #include "engine/sys_call.h"
 
 #include <limits.h>

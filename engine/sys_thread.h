@@ -21,7 +21,4 @@ void rdy_sys_thread_set_name(const char *name);
 /* The least that a thread's stack may have. */
 size_t rdy_sys_thread_stack_min(void);
 
-/* Differs between a process and its forked child. */
-uint64_t rdy_sys_process_stamp(void);
-
 #endif

@@ -64,7 +64,7 @@ struct rdy_ring {
     bool is_after_overflow; /* completions before overflow_tail may have waited in the kernel */
     uint32_t overflow_tail; /* a position in the completion queue */
     uint64_t owner_thread;
-    pid_t owner_process;
+    uint64_t owner_process; /* rdy_sys_process_stamp() */
 };
 
 /* 0, or -errno with @step set. @backend is kept: enters are counted there. */

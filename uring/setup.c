@@ -24,7 +24,6 @@
 #include "uring/ring.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #define SQ_ENTRIES     256U
 #define SQ_ENTRIES_MIN 32U
@@ -203,7 +202,7 @@ int rdy_ring_open(struct rdy_ring *ring, const struct rdy_ring_wish *wish,
     memset(ring, 0, sizeof(*ring));
     ring->backend = backend;
     ring->owner_thread = rdy_sys_thread_id();
-    ring->owner_process = getpid();
+    ring->owner_process = rdy_sys_process_stamp();
 
     *step = RDY_STEP_SETUP;
     rc = ring_setup(ring, wish);
@@ -232,8 +231,9 @@ int rdy_ring_open(struct rdy_ring *ring, const struct rdy_ring_wish *wish,
 
 void rdy_ring_close(struct rdy_ring *ring)
 {
-    /* A forked child has no mapping of the ring's memory: all that is its own is the descriptor. */
-    if (ring->owner_process != getpid()) {
+    /* A forked child has no mapping of the ring's memory: all that is its own is the descriptor.
+     * Its number may be the parent's, where it is the first of another namespace. */
+    if (ring->owner_process != rdy_sys_process_stamp()) {
         (void)rdy_sys_close(ring->uring.ring_fd);
         return;
     }

@@ -5,7 +5,9 @@
  * to see its connection closed.
  */
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/support/stage.h"
 
@@ -84,12 +86,74 @@ static void closing_the_driver_in_a_child_leaks_no_descriptor(struct stage *stag
     with_a_child(stage, child_closes_the_driver);
 }
 
+#define NO_NAMESPACE 77
+
+/* The next child is number 1 of a namespace of its own. */
+static void begin_namespace(void)
+{
+    if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0)
+        _exit(NO_NAMESPACE);
+}
+
+static int status_of(pid_t child)
+{
+    int status = -1;
+
+    child_check(child > 0);
+    child_check(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+/* The first of a namespace, as a server in a container is, with a child that is one as well. */
+static void be_number_one(const struct stage *stage)
+{
+    struct rdy_driver_opts opts = stage->opts;
+    struct rdy_driver *driver = NULL;
+    pid_t child;
+
+    child_check(getpid() == 1);
+    child_check(rdy_driver_open(&driver, &opts) == 0);
+    begin_namespace();
+    child = fork();
+    if (child == 0) {
+        child_check(getpid() == 1);
+        rdy_driver_close(driver);
+        _exit(0);
+    }
+    if (status_of(child) != 0)
+        _exit(1);
+    rdy_driver_close(driver);
+    _exit(0);
+}
+
+static void child_with_its_parents_number_is_told_apart(struct stage *stage)
+{
+    pid_t child;
+    int status;
+
+    (void)fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        (void)alarm(CHILD_LIFE_S);
+        begin_namespace();
+        child = fork();
+        if (child == 0)
+            be_number_one(stage);
+        _exit(status_of(child));
+    }
+    status = status_of(child);
+    if (status == NO_NAMESPACE)
+        skip(); /* this machine lets nobody have one */
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     static const struct scenario rows[] = {
         SCENARIO(close_in_a_child_closes_the_childs_descriptor, ON_KERNEL),
         SCENARIO(deregistering_in_a_child_leaves_the_parents_watch, ON_KERNEL),
         SCENARIO(closing_the_driver_in_a_child_leaks_no_descriptor, ON_KERNEL),
+        SCENARIO(child_with_its_parents_number_is_told_apart, ON_KERNEL),
     };
 
     return scenarios_run("fork", rows, sizeof(rows) / sizeof(rows[0]));

@@ -416,8 +416,10 @@ static bool await_last_facts(struct rdy_driver *driver, int64_t most_ns)
         driver->has_asked = false;
         driver->is_closing = false;
         count = backend->ops->wait(backend, timeout_ns, driver->facts, driver->events_max);
-        if (count < 0)
+        if (count < 0) {
+            driver->death = count;
             return false;
+        }
         (void)rdy_driver_dispatch(driver, (uint32_t)count);
     } while (count > 0 && rdy_a64_load_relaxed(&driver->count.cancels_pending) > 0);
     return true;

@@ -9,7 +9,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
+#include "engine/driver.h"
 #include "tests/support/child.h"
 #include "tests/support/stage.h"
 
@@ -293,6 +295,32 @@ static void driver_can_be_closed_after_the_ring_is_lost(void **state)
     in_a_child(closes_without_the_ring, ENOSYS);
 }
 
+/* As of a worker that ended: its driver is kept, and must hold nobody's files meanwhile. */
+static void lost_at_the_end(int error)
+{
+    struct rdy_driver *driver = open_kind(RDY_BACKEND_AUTO, 0);
+    struct rdy_registration reg;
+    int ends[2];
+    struct pollfd peer;
+
+    child_check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
+    child_check(rdy_register(driver, ends[0], RDY_INTEREST_READ, &reg) == 0);
+    child_check(rdy_driver_turn(driver, 0) >= 0);
+    forbid(error, false);
+    rdy_driver_end(driver);
+    child_check(close(ends[0]) == 0);
+    peer = (struct pollfd){.fd = ends[1], .events = POLLIN};
+    child_check(poll(&peer, 1, 5000) == 1);
+    child_check((peer.revents & POLLHUP) != 0);
+    rdy_driver_close(driver);
+}
+
+static void ring_that_is_lost_in_the_shutdown_lets_go_of_its_files(void **state)
+{
+    (void)state;
+    in_a_child(lost_at_the_end, EPERM);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +332,7 @@ int main(void)
         cmocka_unit_test(forced_ring_that_is_lost_is_a_lasting_error),
         cmocka_unit_test(embedded_driver_that_loses_the_ring_says_so_and_keeps_its_descriptor),
         cmocka_unit_test(driver_can_be_closed_after_the_ring_is_lost),
+        cmocka_unit_test(ring_that_is_lost_in_the_shutdown_lets_go_of_its_files),
     };
 
     return cmocka_run_group_tests_name("ring_loss", tests, NULL, NULL);

@@ -83,6 +83,7 @@ struct rdy_backend {
     bool looks_again; /* of two wake-ups, either each is a fact, or one fact holds the state */
     bool is_settled;  /* after wait(): whatever was submitted by then has had its facts */
     bool has_lost;    /* after its death: facts there were that salvage() cannot bring */
+    bool has_begun;   /* submitted a part of what was queued before the wait() that is to do it */
 };
 
 /* A send operation. What it points to stays until the operation has ended. */

@@ -503,6 +503,7 @@ static void salvage(struct rdy_driver *driver)
         (void)rdy_driver_dispatch(driver, count);
     }
     driver->completion->is_holed = backend->has_lost;
+    driver->completion->is_doubtful = driver->completion->is_doubtful || backend->has_begun;
 }
 
 int rdy_driver_survive(struct rdy_driver *driver, int error)

@@ -111,6 +111,7 @@ static void ring_submit(struct rdy_ring *ring)
     while (queued > 0) {
         if (ring_enter(ring, queued, 0, &wait_for_none) <= 0)
             return;
+        ring->backend->has_begun = true;
         queued = ring_flush(ring);
     }
 }
@@ -165,6 +166,7 @@ static int ring_submit_and_wait(struct rdy_ring *ring, int64_t timeout_ns, uint3
         rc = ring_enter(ring, queued, flags, may_wait ? &wait : &wait_for_none);
         if (rc <= 0 || (uint32_t)rc >= queued)
             return rc;
+        ring->backend->has_begun = true;
     }
 }
 
@@ -211,8 +213,10 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
      */
     if (rc == -EINTR)
         rdy_a64_bump(&ring->backend->interruptions, 1);
-    if (rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY)
+    if (rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY) {
+        ring->backend->has_begun = false;
         return 0;
+    }
     ring->backend->has_lost = rc == -EBADR || ring_is_overflowing(ring);
     return rc;
 }

@@ -79,32 +79,6 @@ static void put_off(struct rdy_driver *driver, struct rdy_scheduled_io *io, uint
     rdy_driver_request(io, request);
 }
 
-void rdy_driver_arm(struct rdy_driver *driver, struct rdy_scheduled_io *io)
-{
-    struct rdy_backend *backend = rdy_driver_backend(driver);
-    int rc;
-
-    rdy_assert(io->kernel == RDY_KERNEL_IDLE);
-    io->armed_turn = driver->turn;
-    driver->has_asked = true;
-    rc = backend->ops->arm(backend, io->fd, rdy_scheduled_io_token(io),
-                           rdy_events_of_interest(io->interest));
-    rdy_probe3(arm, driver, io->fd, rc);
-    if (rc == 0)
-        io->kernel = RDY_KERNEL_ARMED;
-    else if (rc == -EBUSY)
-        put_off(driver, io, RDY_REQUEST_ARM);
-    else
-        refuse(driver, io, rc);
-}
-
-/* The kernel has let go by itself. What it might still say under the old token is refused. */
-static void retire_arming(struct rdy_scheduled_io *io)
-{
-    io->kernel = RDY_KERNEL_IDLE;
-    io->arming = (uint8_t)((io->arming + 1) % RDY_TOKEN_ARMINGS);
-}
-
 /* Asks the kernel to let go. True when it has: the slot may be given back. */
 static bool disarm(struct rdy_driver *driver, struct rdy_scheduled_io *io)
 {
@@ -122,6 +96,43 @@ static bool disarm(struct rdy_driver *driver, struct rdy_scheduled_io *io)
         io->kernel = RDY_KERNEL_IDLE;
         return true;
     }
+}
+
+/*
+ * In a move to epoll another thread may deregister between our look at the entry and the arm: what
+ * it disarmed was not there yet. It ends the entry first, so one of the two sees the other's.
+ */
+static void arm_is_made(struct rdy_driver *driver, struct rdy_scheduled_io *io)
+{
+    io->kernel = RDY_KERNEL_ARMED;
+    if (rdy_driver_arms_anywhere(driver) && rdy_word_is_ended(rdy_a64_load_acquire(&io->word)))
+        (void)disarm(driver, io);
+}
+
+void rdy_driver_arm(struct rdy_driver *driver, struct rdy_scheduled_io *io)
+{
+    struct rdy_backend *backend = rdy_driver_backend(driver);
+    int rc;
+
+    rdy_assert(io->kernel == RDY_KERNEL_IDLE);
+    io->armed_turn = driver->turn;
+    driver->has_asked = true;
+    rc = backend->ops->arm(backend, io->fd, rdy_scheduled_io_token(io),
+                           rdy_events_of_interest(io->interest));
+    rdy_probe3(arm, driver, io->fd, rc);
+    if (rc == 0)
+        arm_is_made(driver, io);
+    else if (rc == -EBUSY)
+        put_off(driver, io, RDY_REQUEST_ARM);
+    else
+        refuse(driver, io, rc);
+}
+
+/* The kernel has let go by itself. What it might still say under the old token is refused. */
+static void retire_arming(struct rdy_scheduled_io *io)
+{
+    io->kernel = RDY_KERNEL_IDLE;
+    io->arming = (uint8_t)((io->arming + 1) % RDY_TOKEN_ARMINGS);
 }
 
 static void release_entry(struct rdy_driver *driver, struct rdy_scheduled_io *io, uint32_t request)

@@ -168,6 +168,8 @@ static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane
     completion->count.recv_buffers++;
     if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {
         rdy_block_release(block);
+        if (lane->recv_error && !lane->message)
+            rdy_recv_stop(lane, RDY_ABOUT_RECV); /* again, if there was no room for a cancel */
         return;
     }
     completion->count.recv_bytes += len - (lane->message ? (uint32_t)head : 0);

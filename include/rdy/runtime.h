@@ -106,6 +106,8 @@ struct rdy_timer {
     uint32_t state;
 };
 
+/* Timers are the runtime's thread's: all calls here are made on it. */
+
 /* Arms @timer to run @waker at @deadline_ns (as rdy_runtime_now_ns()); an armed one is moved. A
  * deadline in the past fires in the next round. @timer is {0} before its first use. */
 RDY_API void rdy_timer_arm(struct rdy_timer *timer, struct rdy_runtime *runtime,

@@ -131,7 +131,8 @@ struct rdy_backend_ops {
 
     /*
      * Ends the watch. RDY_DISARMED; or 0: a fact with LAST will come, later ones before it are
-     * possible; or -errno: -EBUSY as for arm(), any other means that there is no such watch.
+     * possible; or -errno: -EBUSY as for arm(), any other means that there is no such watch. One
+     * that does it at once goes by @fd: the @token of another thread may be without its arming.
      */
     int (*disarm)(struct rdy_backend *backend, int fd, uint64_t token);
 

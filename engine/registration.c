@@ -210,7 +210,8 @@ static void hand_over(struct rdy_driver *driver, struct rdy_scheduled_io *io, ui
     if (rdy_driver_arms_anywhere(driver)) {
         struct rdy_backend *backend = rdy_driver_backend(driver);
 
-        (void)backend->ops->disarm(backend, io->fd, rdy_scheduled_io_token(io));
+        /* Without the arming, which may change under us; such a backend knows nothing of it. */
+        (void)backend->ops->disarm(backend, io->fd, rdy_slab_token(&io->head));
         if (request & RDY_REQUEST_CLOSE)
             (void)rdy_sys_close(io->fd);
         rdy_driver_request(io, RDY_REQUEST_RELEASE | RDY_REQUEST_DISARMED);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/model/kernel.h"
 
+#include "engine/scheduled_io.h"
 #include "engine/sys.h"
 #include "tests/model/checker.h"
 
@@ -359,8 +360,11 @@ static int epoll_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 {
     kernel_touch("disarm");
     check_open(backend, "a disarm");
-    if (!is_watched(backend, fd, token))
+    /* By the descriptor; the token is for a look whether it is the caller's. */
+    if (!is_watched(backend, fd, kernel_file_of(fd)->token))
         return -ENOENT;
+    if (((kernel_file_of(fd)->token ^ token) & RDY_TOKEN_SLAB) != 0)
+        model_fail("a disarm of another's watch");
     kernel_file_of(fd)->armed_by = 0;
     return RDY_DISARMED;
 }

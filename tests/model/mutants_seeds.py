@@ -224,6 +224,17 @@ def park_seeds():
         "    while (false)",
         ("move_vs_unpark",), "a backend is closed under who wakes it")
     yield Seed(
+        "move-watches-the-ended", DISPATCH,
+        "    if (rdy_driver_arms_anywhere(driver) && "
+        "rdy_word_is_ended(rdy_a64_load_acquire(&io->word)))\n        (void)disarm(driver, io);\n",
+        "    (void)driver;\n",
+        ("move_vs_deregister",), "an entry that ends while it is armed anew stays watched")
+    yield Seed(
+        "disarm-reads-arming", REGISTER,
+        "disarm(backend, io->fd, rdy_slab_token(&io->head));",
+        "disarm(backend, io->fd, rdy_scheduled_io_token(io));",
+        ("move_vs_deregister",), "another thread reads what the driver's thread changes")
+    yield Seed(
         "wake-counts-late", DRIVER,
         "    (void)rdy_a32_add_seq_cst(&driver->wakers_inside, 1);\n"
         "    backend = rdy_aptr_load_seq_cst(&driver->backend);",
@@ -446,9 +457,8 @@ def lane_seeds():
     yield Seed(
         "lane-buffer-leaks", RECV,
         "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
-        "        rdy_block_release(block);\n        return;",
-        "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
-        "        return;",
+        "        rdy_block_release(block);\n",
+        "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n",
         ("op_cancel_vs_completion", "op_close_vs_completion"),
         "what comes for a lane that leaves is not given back")
     yield Seed(

@@ -538,6 +538,41 @@ static const struct model_target move_unpark = {
     .preemptions = 3,
 };
 
+static void set_up_dying_alone(void)
+{
+    set_up_dying();
+    kernel->is_due = always;
+}
+
+static void turn_over_a_move_twice(void)
+{
+    for (int i = 0; i < 2; i++)
+        model_require(rdy_driver_turn(stage->driver, 0) >= 0);
+}
+
+static void deregister(void)
+{
+    model_require(rdy_deregister(&stage->reg) == 0);
+}
+
+static void finish_unwatched(void)
+{
+    model_require(rdy_driver_turn(stage->driver, 0) >= 0);
+    model_require(rdy_slab_live(stage->driver->set.slab) == 0);
+    model_require(!kernel_is_watched(FD));
+    finish();
+}
+
+static const struct model_target move_deregister = {
+    .name = "move_vs_deregister",
+    .claim = "who deregisters while a lost ring is left is not watched afterwards",
+    .set_up = set_up_dying_alone,
+    .finish = finish_unwatched,
+    .fiber = {{"driver", turn_over_a_move_twice}, {"user", deregister}},
+    .stale_max = 1,
+    .preemptions = 3,
+};
+
 const struct model_target *const model_driver_targets[] = {
     &park_unpark,
     &two_registers,
@@ -553,5 +588,6 @@ const struct model_target *const model_driver_targets[] = {
     &shutdown_all,
     &shutdown_register_epoll,
     &move_unpark,
+    &move_deregister,
     NULL,
 };

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "engine/scheduled_io.h"
 #include "tests/sim/kernel.h"
 
 #define WATCHES_MAX 1024u
@@ -43,6 +44,16 @@ static struct watch *watch_of_token(struct epoll *epoll, uint64_t token)
 {
     for (uint32_t i = 0; i < epoll->watches_count; i++) {
         if (epoll->watches[i]->token == token)
+            return epoll->watches[i];
+    }
+    return NULL;
+}
+
+/* Whatever its arming: see disarm() in engine/backend.h. */
+static struct watch *watch_of_slot(struct epoll *epoll, uint64_t token)
+{
+    for (uint32_t i = 0; i < epoll->watches_count; i++) {
+        if (((epoll->watches[i]->token ^ token) & RDY_TOKEN_SLAB) == 0)
             return epoll->watches[i];
     }
     return NULL;
@@ -144,14 +155,14 @@ static int epoll_arm(struct rdy_backend *backend, int fd, uint64_t token, uint32
 static int epoll_disarm(struct rdy_backend *backend, int fd, uint64_t token)
 {
     struct epoll *epoll = epoll_of(backend);
-    struct watch *watch = watch_of_token(epoll, token);
+    struct watch *watch = watch_of_slot(epoll, token);
 
     sim_note("unwatch: descriptor, token", fd, (int64_t)token, watch != NULL);
     sim_spend();
-    watch = watch_of_token(epoll, token);
+    watch = watch_of_slot(epoll, token);
     if (watch) {
         sim_check(watch->fd == fd);
-        epoll->ghosts[epoll->ghosts_count++ % GHOSTS_MAX] = token;
+        epoll->ghosts[epoll->ghosts_count++ % GHOSTS_MAX] = watch->token;
         watch_remove(epoll, watch);
     }
     return RDY_DISARMED;

@@ -168,9 +168,8 @@ MUTANTS = [
         "buffers of a leaving stream are not given back",
         "engine/lane_recv.c",
         "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
-        "        rdy_block_release(block);\n        return;",
-        "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n"
-        "        return;",
+        "        rdy_block_release(block);\n",
+        "    if (fact->result < head || (lane->flags & RDY_LANE_LEAVING) || lane->recv_error) {\n",
     ),
     Mutant(
         "what a part of a send left over is dropped",
@@ -218,8 +217,8 @@ MUTANTS = [
     Mutant(
         "shutdown overtakes what was handed over",
         "engine/completion.c",
-        "    if (is_flushed(lane) || lane->send_error)\n        return false;\n    lane->flags",
-        "    if (true)\n        return false;\n    lane->flags",
+        "    if (is_flushed(lane) || lane->send_error)\n        return RDY_SHUT_NOW;",
+        "    if (true)\n        return RDY_SHUT_NOW;",
     ),
     Mutant(
         "write goes out behind what a lost ring did not send",

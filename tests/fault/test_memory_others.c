@@ -206,6 +206,8 @@ static int poll_sends(struct rdy_task *task, void *self)
         int rc = scene->buf.block ? 0 : rdy_buf_take(scene->runtime, 1, &scene->buf);
 
         if (rc == 0)
+            scene->buf.data[0] = 'l';
+        if (rc == 0)
             rc = rdy_datagram_poll_send_buf(&scene->datagram, task, &scene->buf,
                                             (struct sockaddr *)&scene->addr, sizeof(scene->addr));
         if (rc == RDY_PENDING)

@@ -75,7 +75,8 @@ RDY_API int rdy_deregister(struct rdy_registration *reg);
  * @reg: its content and the descriptor are taken; {0} afterwards
  *
  * The descriptor is closed as soon as the kernel has let go of it: at once on epoll; on io_uring,
- * where an armed poll would otherwise keep the file open, as the driver turns (about 20 a turn).
+ * where an armed poll would otherwise keep the file open, as the driver turns (about 20 a turn). A
+ * driver that a waker shut down turns no more: then it is rdy_driver_close() that lets go.
  * In a forked child it closes the child's copy, at once, and leaves the parent's watch.
  *
  * Context: any thread, also after the driver's shutdown.

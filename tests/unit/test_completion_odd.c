@@ -187,10 +187,9 @@ static void cancel_without_room_for_it_is_asked_again(void **state)
     assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
 }
 
-/* The peer never reads, so nothing else would end the send. */
-static void cancel_of_a_waiting_send_is_asked_again(void **state)
+/* The peer never reads, so nothing but a cancel will end the send. */
+static void make_a_send_wait(struct rig *rig)
 {
-    struct rig *rig = *state;
     static const unsigned char bytes[60000];
     int size = 4096;
 
@@ -200,6 +199,13 @@ static void cancel_of_a_waiting_send_is_asked_again(void **state)
     rig_run(rig, rig_poll_sends_held);
     rig_turn(rig);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
+}
+
+static void cancel_of_a_waiting_send_is_asked_again(void **state)
+{
+    struct rig *rig = *state;
+
+    make_a_send_wait(rig);
     rig->fake->disarm_error = -EBUSY;
     rig->fake->disarm_errors = 1;
     rdy_stream_close(&rig->stream);
@@ -212,16 +218,9 @@ static void cancel_of_a_waiting_send_is_asked_again(void **state)
 static void shutdown_asks_a_waiting_send_to_stop_once(void **state)
 {
     struct rig *rig = *state;
-    static const unsigned char bytes[60000];
-    int size = 4096;
     uint32_t before;
 
-    rig_connect(rig);
-    assert_int_equal(setsockopt(rig->stream.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-    rig_hold(rig, bytes, sizeof(bytes));
-    rig_run(rig, rig_poll_sends_held);
-    rig_turn(rig);
-    assert_true(rdy_stream_unsent(&rig->stream) > 0);
+    make_a_send_wait(rig);
     before = rig->fake->disarms;
     ops_of(rig)->is_withholding = true;
     assert_int_equal(rdy_driver_shutdown(rdy_runtime_driver(rig->runtime)), 0);

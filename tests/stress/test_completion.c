@@ -235,8 +235,9 @@ struct echo {
     struct echo *next;
     struct echo **link;
     bool is_fickle;
-    bool is_call; /* made here, */
-    bool is_made; /* as far as is known */
+    bool is_call;     /* made here, */
+    bool is_made;     /* as far as is known */
+    bool is_given_up; /* before that was known */
     bool has_begun;
     bool has_ended;
 };
@@ -286,7 +287,8 @@ static void abort_some(struct server *server)
         echo = echo->next;
     if (!echo || (echo->is_made && !echo->is_fickle))
         return;
-    server->calls_aborted += !echo->is_made;
+    echo->is_given_up = !echo->is_made;
+    server->calls_aborted += echo->is_given_up;
     must(rdy_task_abort(server->runtime, echo->id) == 0);
     server->aborts++;
 }
@@ -346,6 +348,8 @@ static int poll_echo(struct rdy_task *task, void *self)
     int rc;
 
     abort_some(echo->server);
+    if (echo->is_given_up) /* by itself: its peer must not get an answer and then be cut off */
+        return RDY_PENDING;
     do
         rc = echo_step(echo, task);
     while (rc == 1);

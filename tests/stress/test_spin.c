@@ -27,6 +27,7 @@
 #define SHIFT_MAX 10   /* spins of 500 ns to 256 us */
 #define SPINS     200
 #define CALLERS   3
+#define RUNS_MAX  STRESS_ROUNDS(10, 1)
 
 enum how {
     HOW_WAKE,
@@ -188,13 +189,18 @@ static struct rdy_driver_stats stress_end(struct stress *stress)
 
 static void no_wake_is_lost_at_any_point_of_a_spin(void **state)
 {
-    struct stress stress = {.is_kept_on = true, .random = 1};
     struct rdy_driver_stats stats;
+    int runs = 0;
 
-    stress_open(&stress, state, 1);
-    stress_run(&stress);
-    stats = stress_end(&stress);
-#ifndef RDY_VALGRIND /* where one thread runs at a time, a spin pays by luck */
+    /* A spin pays by luck where its thread shares a processor with those that write to it. */
+    do {
+        struct stress stress = {.is_kept_on = true, .random = 1};
+
+        stress_open(&stress, state, 1);
+        stress_run(&stress);
+        stats = stress_end(&stress);
+    } while (stats.spin_hits == 0 && ++runs < RUNS_MAX);
+#ifndef RDY_VALGRIND /* one thread runs at a time */
     assert_true(stats.spin_hits > 0);
 #endif
     assert_true(stats.parks > 0);

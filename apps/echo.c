@@ -39,6 +39,7 @@ static const char usage[] =
     "more latency\n"
     "  --batch-wait TIME    and how long at most (default 50us); io_uring of "
     "Linux 6.12\n"
+    "  --batch-learn        as many events as come in that time, up to --batch (default 8)\n"
     "  --pin                bind each worker to a processor\n"
     "  --metrics HOST:PORT  serve GET /metrics there, for Prometheus\n"
     "  --json               the summary as one JSON object\n";
@@ -53,6 +54,8 @@ struct summary {
     uint64_t spins;
     uint64_t spin_hits;
     uint64_t spin_ns;
+    uint64_t batch_waits;
+    uint64_t batch_fills;
     uint64_t user_ns;
     uint64_t kernel_ns;
     uint64_t rss_max_bytes;
@@ -89,6 +92,8 @@ static void summary_add(struct summary *summary, const struct echo_worker *worke
     summary->spins += worker->driver.spins;
     summary->spin_hits += worker->driver.spin_hits;
     summary->spin_ns += worker->driver.spin_ns;
+    summary->batch_waits += worker->driver.batch_waits;
+    summary->batch_fills += worker->driver.batch_fills;
 }
 
 static void summary_add_accepts(struct summary *summary, struct rdy_engine *engine, uint32_t worker)
@@ -119,12 +124,16 @@ static void balance_print_text(const struct summary *summary)
     (void)putchar('\n');
 }
 
-/* Of interest where somebody asked for it. */
-static void spins_print_text(const struct summary *summary)
+/* Of interest where there were any. */
+static void waits_print_text(const struct summary *summary)
 {
     if (summary->spins > 0)
         (void)printf("spins %llu, %llu of them paid, %.3f s\n", (unsigned long long)summary->spins,
                      (unsigned long long)summary->spin_hits, (double)summary->spin_ns / 1e9);
+    if (summary->batch_waits > 0)
+        (void)printf("waits for more than one event %llu, %llu of them filled\n",
+                     (unsigned long long)summary->batch_waits,
+                     (unsigned long long)summary->batch_fills);
 }
 
 static void summary_print_text(const struct summary *summary)
@@ -143,7 +152,7 @@ static void summary_print_text(const struct summary *summary)
                  (double)summary->user_ns / 1e9, (double)summary->kernel_ns / 1e9,
                  (unsigned long long)system_calls_of(summary),
                  (double)summary->rss_max_bytes / 1048576.0);
-    spins_print_text(summary);
+    waits_print_text(summary);
     balance_print_text(summary);
 }
 
@@ -160,7 +169,8 @@ static void summary_print_json(const struct summary *summary)
 {
     const struct echo_counters *sum = &summary->counters;
     json_t *root = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "s:o}",
         "connections", (json_int_t)summary->connections, "requests", (json_int_t)sum->requests,
         "bytes", (json_int_t)sum->bytes, "bytes_dropped", (json_int_t)sum->bytes_dropped, "resets",
         (json_int_t)sum->resets, "failures", (json_int_t)sum->failures, "accept_pauses",
@@ -168,8 +178,9 @@ static void summary_print_json(const struct summary *summary)
         "cpu_kernel_ns", (json_int_t)summary->kernel_ns, "system_calls",
         (json_int_t)system_calls_of(summary), "driver_system_calls",
         (json_int_t)summary->driver_calls, "spins", (json_int_t)summary->spins, "spin_hits",
-        (json_int_t)summary->spin_hits, "spin_ns", (json_int_t)summary->spin_ns, "rss_max_bytes",
-        (json_int_t)summary->rss_max_bytes, "accepted", balance_as_json(summary));
+        (json_int_t)summary->spin_hits, "spin_ns", (json_int_t)summary->spin_ns, "batch_waits",
+        (json_int_t)summary->batch_waits, "batch_fills", (json_int_t)summary->batch_fills,
+        "rss_max_bytes", (json_int_t)summary->rss_max_bytes, "accepted", balance_as_json(summary));
 
     if (!root)
         return;
@@ -257,7 +268,8 @@ static int server_open(struct server *server)
                                .backend = options->backend,
                                .spin_ns = spin_ns_of(options->spin_us),
                                .batch_count = (uint32_t)options->batch_count,
-                               .batch_wait_us = (uint32_t)(options->batch_wait_ns / 1000)}},
+                               .batch_wait_us = (uint32_t)(options->batch_wait_ns / 1000),
+                               .is_batch_learnt = options->is_batch_learnt}},
         .on_start = worker_start,
         .on_stop = worker_stop,
         .arg = server,
@@ -389,7 +401,10 @@ static int serve(const struct echo_options *options, const struct rdy_address *e
 
 static bool options_fit(const struct echo_options *options)
 {
-    if (options->batch_wait_ns > 0 && options->batch_count <= 1) {
+    bool has_batches =
+        options->batch_count > 1 || (options->batch_count == 0 && options->is_batch_learnt);
+
+    if (options->batch_wait_ns > 0 && !has_batches) {
         complain("echo", "--batch-wait says how long a batch is waited for; add --batch N");
         return false;
     }
@@ -421,6 +436,7 @@ static int echo_run(const struct command *command, int argc, char **argv)
          .min = 1000,
          .max = 1000000000,
          .range = "1us to 1s"},
+        {.name = "batch-learn", .kind = FLAG_SWITCH, .value = &options.is_batch_learnt},
         {.name = "metrics", .kind = FLAG_ADDRESS, .value = &options.metrics},
         {.name = "spin",
          .kind = FLAG_COUNT,

@@ -28,6 +28,7 @@ struct echo_options {
     enum rdy_backend_kind backend;
     enum io_mode mode;
     uint64_t spin_us;
+    bool is_batch_learnt;
     bool is_pinned;
     bool is_json;
 };

@@ -32,6 +32,8 @@ class Failure(Exception):
 
 # The same for `rdy echo` in completion mode.
 RDY_VARIANTS = {
+    "learn": "--batch-learn",
+    "learn-16": "--batch-learn --batch 16",
     "batch-16": "--batch 16 --batch-wait 50us",
     "batch-64": "--batch 64 --batch-wait 200us",
 }

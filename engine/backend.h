@@ -84,6 +84,13 @@ struct rdy_backend {
     bool is_settled;  /* after wait(): whatever was submitted by then has had its facts */
     bool has_lost;    /* after its death: facts there were that salvage() cannot bring */
     bool has_begun;   /* submitted a part of what was queued before the wait() that is to do it */
+    /*
+     * Where it can, a wait() that blocks goes on until it has so many, for so long at most. The
+     * driver may change both between two waits.
+     */
+    bool can_batch;
+    uint32_t batch_count; /* 0 or 1: until the first */
+    uint32_t batch_wait_us;
 };
 
 /* A send operation. What it points to stays until the operation has ended. */
@@ -100,9 +107,6 @@ struct rdy_backend_opts {
     bool is_embedded;      /* fd() will be used */
     bool is_watching_only; /* no operations: a ring then refuses all but polls */
     bool is_spinning;      /* has_news() will be used, where there is one */
-    /* Where the kernel can: a blocking wait() goes on until it has so many, for so long at most. */
-    uint32_t batch_count; /* 0 or 1: until the first */
-    uint32_t batch_wait_us;
 };
 
 struct rdy_backend_ops {

@@ -28,6 +28,7 @@
 #define SPIN_LIMIT_NS    (10u * RDY_NS_PER_MS)
 
 #define BATCH_LIMIT           4096u
+#define BATCH_LEARNT_DEFAULT  8u
 #define BATCH_WAIT_US_DEFAULT 50u
 #define BATCH_WAIT_US_LIMIT   1000000u
 
@@ -65,7 +66,7 @@ void rdy_driver_count_spurious_wake(struct rdy_driver *driver)
 static bool read_batch(struct rdy_driver_opts *opts)
 {
     if (opts->batch_count == 0)
-        opts->batch_count = 1;
+        opts->batch_count = opts->is_batch_learnt ? BATCH_LEARNT_DEFAULT : 1;
     if (opts->batch_wait_us == 0)
         opts->batch_wait_us = BATCH_WAIT_US_DEFAULT;
     return opts->batch_count <= BATCH_LIMIT && opts->batch_wait_us <= BATCH_WAIT_US_LIMIT;
@@ -117,14 +118,14 @@ static int open_backend(struct rdy_driver *driver, const struct rdy_backend_ops 
         .is_embedded = driver->opts.is_embedded,
         .is_watching_only = driver->opts.is_watching_only,
         .is_spinning = driver->opts.spin_ns > 0,
-        .batch_count = driver->opts.batch_count,
-        .batch_wait_us = driver->opts.batch_wait_us,
     };
     struct rdy_backend *backend = NULL;
     int rc = ops->open(&backend, &opts, driver->reason, sizeof(driver->reason));
 
     if (rc == 0) {
         rdy_assert(backend && backend->ops == ops);
+        backend->batch_count = driver->opts.is_batch_learnt ? 1 : driver->opts.batch_count;
+        backend->batch_wait_us = driver->opts.batch_wait_us;
         /*
          * Not just a release: in a move, the look at wakers_inside that follows must come after it,
          * or a waker could have counted itself in unseen and still hold the old backend.
@@ -308,13 +309,38 @@ void rdy_driver_count_busy(struct rdy_driver *driver, bool was_busy)
     driver->busy_since_ns = now_ns;
 }
 
+/* How many events a wait that blocks shall go on for. */
+static uint32_t batch_begin(struct rdy_driver *driver, struct rdy_backend *backend)
+{
+    if (!backend->can_batch)
+        return 1;
+    if (driver->opts.is_batch_learnt && driver->completion)
+        backend->batch_count = rdy_moderation_next(
+            &driver->moderation, driver->completion->lanes_count, driver->opts.batch_count);
+    return backend->batch_count;
+}
+
+/* @came: events, or -errno. */
+static void batch_end(struct rdy_driver *driver, uint32_t asked, int came)
+{
+    if (came < 0)
+        return;
+    rdy_a64_bump(&driver->count.batch_waits, 1);
+    rdy_a64_bump(&driver->count.batch_fills, (uint32_t)came >= asked);
+    if (driver->opts.is_batch_learnt)
+        rdy_moderation_learn(&driver->moderation, asked, (uint32_t)came);
+}
+
 static int wait_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
 {
     struct rdy_backend *backend = rdy_driver_backend(driver);
     int64_t blocked_ns = park_begin(driver, timeout_ns);
+    uint32_t asked = blocked_ns != 0 ? batch_begin(driver, backend) : 1;
     int rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
 
     park_end(driver, timeout_ns, blocked_ns);
+    if (asked > 1)
+        batch_end(driver, asked, rc);
     return rc;
 }
 

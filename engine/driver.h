@@ -13,6 +13,7 @@
 
 #include "engine/backend.h"
 #include "engine/lock.h"
+#include "engine/moderation.h"
 #include "engine/scheduled_io.h"
 #include "engine/slab.h"
 #include "engine/spin.h"
@@ -28,6 +29,8 @@ struct rdy_driver_counts {
     struct rdy_a64 spins;
     struct rdy_a64 spin_hits;
     struct rdy_a64 spin_ns;
+    struct rdy_a64 batch_waits;
+    struct rdy_a64 batch_fills;
     struct rdy_a64 busy_ns;
     struct rdy_a64 ready_events;
     struct rdy_a64 waker_calls;
@@ -92,6 +95,7 @@ struct rdy_driver {
     bool is_after_overflow; /* the last batch of facts had one that was ended by overflow */
     struct rdy_completion *completion; /* engine/lane.h; NULL until somebody uses it */
     struct rdy_spin spin;              /* never, if it is embedded */
+    struct rdy_moderation moderation;  /* if batches are learnt */
     struct rdy_a64 system_calls_moved; /* made by backends that were left */
     struct rdy_driver_opts opts;
     struct rdy_driver_counts count;

@@ -140,6 +140,7 @@ struct rdy_lane *rdy_lane_make(struct rdy_completion *completion, struct rdy_sch
     rdy_assert(!lane->io);
     *lane = (struct rdy_lane){.io = io};
     io->flags |= RDY_IO_LANE;
+    completion->lanes_count++;
     return lane;
 }
 
@@ -319,6 +320,7 @@ void rdy_lane_end(struct rdy_scheduled_io *io)
     rdy_assert(rdy_lane_is_idle(io));
     lane_clear(io->driver->completion, lane);
     lane->io = NULL;
+    io->driver->completion->lanes_count--;
     io->flags &= (uint8_t)~RDY_IO_LANE;
 }
 

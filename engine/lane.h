@@ -111,6 +111,7 @@ struct rdy_completion {
     bool is_holed;           /* the ring was lost, and received data with it that nobody saw */
     struct rdy_lane **pages; /* of RDY_LANES_A_PAGE, by slot */
     uint32_t pages_count;
+    uint32_t lanes_count; /* in use */
     struct rdy_lane_list dirty;
     struct rdy_lane_list trying;
     uint64_t *unarmed; /* a ring of slab tokens: entries that want to receive, first come first */

@@ -78,6 +78,8 @@ static void read_driver(const struct rdy_driver *driver, struct rdy_metrics *met
     metrics->spin_count = stats.spins;
     metrics->spin_hit_count = stats.spin_hits;
     metrics->spin_duration_ns = stats.spin_ns;
+    metrics->batch_wait_count = stats.batch_waits;
+    metrics->batch_fill_count = stats.batch_fills;
     metrics->io_driver_fd_registered_count = stats.registered;
     metrics->io_driver_fd_deregistered_count = stats.deregistered;
     metrics->io_driver_ready_count = stats.ready_events;

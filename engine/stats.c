@@ -16,6 +16,8 @@ static void copy_own(const struct rdy_driver *driver, struct rdy_driver_stats *s
     stats->spins = rdy_a64_load_relaxed(&count->spins);
     stats->spin_hits = rdy_a64_load_relaxed(&count->spin_hits);
     stats->spin_ns = rdy_a64_load_relaxed(&count->spin_ns);
+    stats->batch_waits = rdy_a64_load_relaxed(&count->batch_waits);
+    stats->batch_fills = rdy_a64_load_relaxed(&count->batch_fills);
     stats->ready_events = rdy_a64_load_relaxed(&count->ready_events);
     stats->waker_calls = rdy_a64_load_relaxed(&count->waker_calls);
     stats->rearms = rdy_a64_load_relaxed(&count->rearms);

@@ -188,7 +188,7 @@ static void notify_settle(struct uring *uring)
 static uint32_t uring_wanted(const struct uring *uring, uint32_t facts_max)
 {
     const struct rdy_uring_buffers *buffers = &uring->buffers;
-    uint32_t batch = uring->ring.batch_count;
+    uint32_t batch = uring->backend.can_batch ? uring->backend.batch_count : 1;
     uint32_t wanted = batch > OPERATIONS_WANTED ? batch : OPERATIONS_WANTED;
 
     if (!buffers->ring)
@@ -325,8 +325,6 @@ int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *o
     wish.notify_fd = uring->notify_fd;
     wish.is_watching_only = opts->is_watching_only;
     wish.is_looked_at = opts->is_embedded || opts->is_spinning;
-    wish.batch_count = opts->batch_count;
-    wish.batch_wait_us = opts->batch_wait_us;
     rc = rdy_ring_open(&uring->ring, &wish, &uring->backend, step);
     if (rc < 0)
         goto close_notify;

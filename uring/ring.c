@@ -135,13 +135,14 @@ struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring)
  */
 static struct ring_wait batch_wait(const struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
 {
+    const struct rdy_backend *backend = ring->backend;
     struct ring_wait wait = {.count = 1, .timeout_ns = timeout_ns};
-    int64_t most_us = ring->batch_wait_us;
+    int64_t most_us = backend->batch_wait_us;
 
     if (timeout_ns >= 0 && timeout_ns / RDY_NS_PER_US < most_us)
         most_us = timeout_ns / RDY_NS_PER_US;
-    if (ring->batch_count > 1 && wanted > 1 && most_us > 0) {
-        wait.count = ring->batch_count < wanted ? ring->batch_count : wanted;
+    if (backend->can_batch && backend->batch_count > 1 && wanted > 1 && most_us > 0) {
+        wait.count = backend->batch_count < wanted ? backend->batch_count : wanted;
         wait.batch_us = (uint32_t)most_us;
         if (timeout_ns < 0)
             wait.timeout_ns = DAY_NS;

@@ -49,17 +49,13 @@ struct rdy_ring_wish {
     int notify_fd;                 /* an eventfd to signal on completions, or -1 */
     bool is_watching_only;         /* refuse all but polls */
     bool is_looked_at;             /* rdy_ring_has_more() will be asked */
-    uint32_t batch_count;          /* completions that a wait goes on for, where the kernel can; */
-    uint32_t batch_wait_us;        /* for so long */
 };
 
 struct rdy_ring {
     struct io_uring uring;
-    struct rdy_backend *backend; /* its counters are kept here */
+    struct rdy_backend *backend; /* its counters and its batches are kept here */
     enum rdy_ring_rung rung;
     uint32_t enter_flags;   /* part of every enter */
-    uint32_t batch_count;   /* completions that a wait goes on for, 1 if the kernel cannot; */
-    uint32_t batch_wait_us; /* for so long */
     uint8_t cancel_flags;   /* of a cancel's SQE: no CQE when it worked, where the kernel can */
     bool is_after_overflow; /* completions before overflow_tail may have waited in the kernel */
     uint32_t overflow_tail; /* a position in the completion queue */

@@ -219,11 +219,7 @@ int rdy_ring_open(struct rdy_ring *ring, const struct rdy_ring_wish *wish,
     *step = RDY_STEP_NONE;
     if (ring->uring.features & IORING_FEAT_NO_IOWAIT)
         ring->enter_flags |= IORING_ENTER_NO_IOWAIT;
-    ring->batch_count = 1;
-    if (wish->batch_count > 1 && (ring->uring.features & IORING_FEAT_MIN_TIMEOUT)) {
-        ring->batch_count = wish->batch_count;
-        ring->batch_wait_us = wish->batch_wait_us;
-    }
+    ring->backend->can_batch = (ring->uring.features & IORING_FEAT_MIN_TIMEOUT) != 0;
     if (ring->uring.features & IORING_FEAT_CQE_SKIP)
         ring->cancel_flags = IOSQE_CQE_SKIP_SUCCESS;
     return 0;

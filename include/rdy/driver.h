@@ -34,16 +34,10 @@ struct rdy_driver_opts {
     bool is_embedded;     /* rdy_driver_fd() will be polled by another loop */
     uint32_t spin_ns;     /* see below; default 0: never; at most 10 ms */
 
-    /*
-     * Latency for processor time: a turn that blocks waits until so many events have come, or one
-     * has and the time is over. Any event may be late by that time, the only one of a quiet program
-     * is, and so is an unpark; a turn's own timeout never is. Only a turn that would block waits
-     * for more. It needs io_uring of Linux 6.12; elsewhere, on epoll too, a turn ends with the
-     * first event as without (rdy_probe() reports the capability as min_timeout), and so it is
-     * while spin_ns has a turn spin: that ends with the first event.
-     */
+    /* Latency for processor time; see below. */
     uint32_t batch_count;   /* events; default 1: no waiting for more; at most 4096 */
     uint32_t batch_wait_us; /* with a batch_count; default 50, at most 1,000,000 */
+    bool is_batch_learnt;   /* up to batch_count events (default 8), as many as pay */
 
     /* Completion mode (<rdy/completion.h>), whose memory is taken at its first use. */
     bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
@@ -66,6 +60,24 @@ struct rdy_driver_opts {
  * Has no effect on a driver that is embedded.
  */
 
+/*
+ * batch_count: a turn that blocks goes on until so many events have come, or until batch_wait_us
+ * are over and one has. That saves processor time, of which sleeping and waking take more than a
+ * small request. Its price is latency: an event may be late by what is left of that time, counted
+ * from the turn's begin, and so may an unpark; a turn's own timeout never is. The time is a timer
+ * of the kernel's, which is late itself, by the thread's timer slack (50 us unless changed) and by
+ * what a sleeping processor takes to wake.
+ *
+ * With a fixed number the only event of a quiet program always is late. With is_batch_learnt a
+ * driver goes on for no more events than came in time in its last turns, and for none but now and
+ * then where they did not; and only in completion mode, for at most one event of each 8 streams
+ * that there are. So few streams, or events that are further apart than batch_wait_us, are served
+ * as without. Worth it for a thread that many peers keep nearly busy.
+ *
+ * It needs io_uring of Linux 6.12; elsewhere, on epoll too, a turn ends with its first event
+ * (rdy_probe() reports the capability as min_timeout). So does one that spins.
+ */
+
 /* Counters of one driver since it was opened. All are events but spin_ns. */
 struct rdy_driver_stats {
     uint64_t turns;                  /* completed rdy_driver_turn() calls */
@@ -74,6 +86,8 @@ struct rdy_driver_stats {
     uint64_t spins;                  /* turns that looked for a while before they slept */
     uint64_t spin_hits;              /* those in which something came: they did not sleep */
     uint64_t spin_ns;                /* how long they looked, together */
+    uint64_t batch_waits;            /* turns that blocked for more than one event */
+    uint64_t batch_fills;            /* those in which so many came in time */
     uint64_t unparks;                /* wakes that reached the kernel */
     uint64_t unparks_coalesced;      /* wakes that needed no system call */
     uint64_t registered;             /* successful registrations */

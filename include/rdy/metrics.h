@@ -52,6 +52,8 @@ struct rdy_metrics {
     uint64_t spin_count;        /* waits that looked for a while before they slept (spin_ns) */
     uint64_t spin_hit_count;    /* those in which something came */
     uint64_t spin_duration_ns;  /* how long they looked, together */
+    uint64_t batch_wait_count;  /* waits for more than one event (batch_count) */
+    uint64_t batch_fill_count;  /* those in which so many came in time */
     uint64_t timers_fired_count;
     uint64_t timers_armed;
 

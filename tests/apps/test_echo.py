@@ -85,7 +85,7 @@ class EchoTests:
         self.half_closes(self.echo())
 
     def test_batches_and_spins_lose_no_byte(self):
-        for flags in (BATCH, ("--spin", "50"), BATCH + ("--spin", "50")):
+        for flags in (BATCH, ("--batch-learn",), ("--spin", "50"), BATCH + ("--spin", "50")):
             for mode in MODES:
                 with self.subTest(flags=flags, mode=mode):
                     server = self.echo("--mode", mode, *flags)
@@ -135,6 +135,18 @@ class EchoTests:
                                                       awaits_the_first=False)
                 if can_wait:
                     self.assertLess(together, apart - 10)
+
+    def test_batches_are_learnt_where_that_was_asked_for(self):
+        can_wait = self.backend == "uring" and has_capability("min_timeout")
+        for flags, has_waits in (((), False), (("--batch-learn",), can_wait)):
+            with self.subTest(flags=flags):
+                server = self.echo("--mode", "completion", *flags)
+                clients = [self.client(server) for _ in range(20)]
+                for client in clients:
+                    round_trip(self, client)
+                summary = server.stop()
+                self.assertEqual(summary["batch_waits"] > 0, has_waits)
+                self.assertLessEqual(summary["batch_fills"], summary["batch_waits"])
 
     def test_a_peer_that_does_not_read_costs_bounded_memory_and_loses_nothing(self):
         server = self.echo()

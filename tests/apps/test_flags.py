@@ -68,7 +68,9 @@ class BadInput(unittest.TestCase):
         for text in ("0us", "1001ms"):
             self.refused(*echo, "--batch", "2", "--batch-wait", text, names=["1us to 1s"])
         self.refused(*echo, "--batch", names=["--batch", "needs a value"])
-        self.refused(*echo, "--batch-wait", "1ms", names=["--batch-wait", "add --batch N"])
+        for batch in ((), ("--batch", "1"), ("--batch", "1", "--batch-learn")):
+            self.refused(*echo, *batch, "--batch-wait", "1ms",
+                         names=["--batch-wait", "add --batch N"])
 
     def test_requests_a_connection_that_cannot_be_are_refused(self):
         for text in ("", "-1", "1x", "0x10", "101M", "99999999999999999999"):

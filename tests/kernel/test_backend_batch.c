@@ -36,10 +36,14 @@ static bool signal_later(struct late *late, int fd)
 
 static struct rdy_backend *backend_with_batch(uint32_t count, uint32_t wait_us)
 {
-    return backend_try(&(struct rdy_backend_opts){.events_max = FACTS_MAX,
-                                                  .cq_entries = 1024,
-                                                  .batch_count = count,
-                                                  .batch_wait_us = wait_us});
+    struct rdy_backend *backend =
+        backend_try(&(struct rdy_backend_opts){.events_max = FACTS_MAX, .cq_entries = 1024});
+
+    if (backend) {
+        backend->batch_count = count;
+        backend->batch_wait_us = wait_us;
+    }
+    return backend;
 }
 
 static bool kernel_can_batch(void)

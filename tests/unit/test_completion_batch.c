@@ -7,11 +7,14 @@
  */
 #include "tests/support/post.h"
 
+#include "engine/driver.h"
+
 #include <pthread.h>
 
 #define PATIENCE_S 60u
 #define LONG_US    1000000u /* the longest that there is */
 #define MEMBERS    8
+#define CROWD      (4 * RDY_MODERATION_SHARE) /* so many that it learns */
 #define ROUNDS     50
 #define CHUNK      3000u
 
@@ -30,7 +33,8 @@ struct member {
     bool has_ended;
 };
 
-static struct member members[MEMBERS];
+static struct member members[CROWD];
+static uint32_t members_count;
 
 static int poll_echoes(struct rdy_task *task, void *self)
 {
@@ -65,25 +69,26 @@ static void *talks_to_all(void *unused)
 
         for (size_t i = 0; i < len; i++)
             said[i] = pattern_at(round + i);
-        for (int i = 0; i < MEMBERS; i++)
+        for (uint32_t i = 0; i < members_count; i++)
             wrong += send(members[i].peer, said, len, MSG_NOSIGNAL) != (ssize_t)len;
-        for (int i = 0; i < MEMBERS; i++)
+        for (uint32_t i = 0; i < members_count; i++)
             wrong += recv(members[i].peer, heard, len, MSG_WAITALL) != (ssize_t)len ||
                      memcmp(heard, said, len) != 0;
     }
-    for (int i = 0; i < MEMBERS; i++)
+    for (uint32_t i = 0; i < members_count; i++)
         wrong += shutdown(members[i].peer, SHUT_WR) != 0 ||
                  recv(members[i].peer, heard, 1, MSG_WAITALL) != 0;
     return (void *)wrong;
 }
 
-static void echo_with(struct rig *rig, struct rdy_driver_opts opts)
+static void echo_with(struct rig *rig, uint32_t count, struct rdy_driver_opts opts)
 {
     pthread_t peer;
     void *wrong = NULL;
 
     open_batching(rig, opts);
-    for (int i = 0; i < MEMBERS; i++) {
+    members_count = count;
+    for (uint32_t i = 0; i < members_count; i++) {
         rig_connect(rig);
         assert_int_equal(fcntl(rig->peer, F_SETFL, 0), 0); /* the peer may wait */
         members[i] = (struct member){.stream = rig->stream, .peer = rig->peer};
@@ -97,33 +102,53 @@ static void echo_with(struct rig *rig, struct rdy_driver_opts opts)
         rig_turn(rig); /* a ring closes with a turn */
     assert_int_equal(pthread_join(peer, &wrong), 0);
     assert_null(wrong);
-    for (int i = 0; i < MEMBERS; i++)
+    for (uint32_t i = 0; i < members_count; i++)
         assert_int_equal(close(members[i].peer), 0);
 }
 
 static void all_bytes_of_many_arrive(void **state)
 {
-    echo_with(*state, (struct rdy_driver_opts){.batch_count = MEMBERS, .batch_wait_us = 200});
+    echo_with(*state, MEMBERS,
+              (struct rdy_driver_opts){.batch_count = MEMBERS, .batch_wait_us = 200});
 }
 
 /* More than there are connections: no batch ever fills. */
 static void all_bytes_arrive_though_no_batch_fills(void **state)
 {
-    echo_with(*state, (struct rdy_driver_opts){.batch_count = 4096, .batch_wait_us = 200});
+    echo_with(*state, MEMBERS, (struct rdy_driver_opts){.batch_count = 4096, .batch_wait_us = 200});
 }
 
 /* Fewer buffers than a batch: the receives starve, and what comes of that is an event too. */
 static void all_bytes_arrive_over_fewer_buffers_than_a_batch(void **state)
 {
-    echo_with(*state,
+    echo_with(*state, MEMBERS,
               (struct rdy_driver_opts){
                   .batch_count = 64, .batch_wait_us = 200, .buffers_count = 2, .buffer_size = 512});
 }
 
 static void all_bytes_arrive_over_a_queue_that_is_shorter_than_a_batch(void **state)
 {
-    echo_with(*state,
+    echo_with(*state, MEMBERS,
               (struct rdy_driver_opts){.batch_count = 64, .batch_wait_us = 200, .cq_entries = 2});
+}
+
+/* The first turn that blocks tries, with so many connections; with fewer none does. */
+static void all_bytes_arrive_where_it_learns_how_long_to_wait(void **state)
+{
+    static const struct rdy_driver_opts learning = {.is_batch_learnt = true};
+    struct rig *rig = *state;
+    struct rdy_driver_stats stats;
+
+    echo_with(rig, CROWD, learning);
+    rdy_driver_read_stats(rdy_runtime_driver(rig->runtime), &stats);
+    if (rdy_driver_backend(rdy_runtime_driver(rig->runtime))->can_batch)
+        assert_true(stats.batch_waits > 0);
+    else
+        assert_int_equal(stats.batch_waits, 0);
+
+    echo_with(rig, 2 * RDY_MODERATION_SHARE - 1, learning);
+    rdy_driver_read_stats(rdy_runtime_driver(rig->runtime), &stats);
+    assert_int_equal(stats.batch_waits, 0);
 }
 
 /* --- what is not to wait --- */
@@ -193,6 +218,7 @@ int main(void)
         ON_REAL(all_bytes_arrive_though_no_batch_fills),
         ON_REAL(all_bytes_arrive_over_fewer_buffers_than_a_batch),
         ON_REAL(all_bytes_arrive_over_a_queue_that_is_shorter_than_a_batch),
+        ON_REAL(all_bytes_arrive_where_it_learns_how_long_to_wait),
         ON_REAL(flush_waits_for_no_batch),
         ON_REAL(batch_is_no_larger_than_the_buffers_that_are_free),
         POST_ON_REAL(all_datagrams_arrive),

@@ -44,7 +44,7 @@ static void options_out_of_range_are_refused(void **state)
 static void a_batch_is_the_backend_s_to_wait_for(void **state)
 {
     struct script *script = *state;
-    const struct rdy_backend_opts *opened = &script->fake.opened_with;
+    const struct rdy_backend *opened = &script->fake.backend;
 
     assert_int_equal(open_with(script, (struct rdy_driver_opts){0}), 0);
     assert_int_equal(opened->batch_count, 1);

@@ -437,6 +437,8 @@ static void each_number_of_the_driver_is_the_one_it_is_called(void **state)
         ROW(&driver->count.spins, spin_count),
         ROW(&driver->count.spin_hits, spin_hit_count),
         ROW(&driver->count.spin_ns, spin_duration_ns),
+        ROW(&driver->count.batch_waits, batch_wait_count),
+        ROW(&driver->count.batch_fills, batch_fill_count),
         ROW(&driver->count.turns, io_driver_turn_count),
         ROW(&driver->count.ready_events, io_driver_ready_count),
         ROW(&driver->count.waker_calls, io_driver_waker_call_count),

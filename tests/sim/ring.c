@@ -313,15 +313,41 @@ static bool has_to_die(void)
     return sim.weather.death_at != 0 && sim.step >= sim.weather.death_at;
 }
 
-/* Waits for a completion, a wake, a signal or the time. */
+/* A wait that blocks with nothing in hand may go on for a batch, within its own time. */
+struct batch {
+    uint32_t count;
+    uint64_t until_ns; /* then one is enough */
+};
+
+static struct batch batch_begin(const struct sim_ring *ring, int64_t timeout_ns, uint32_t wanted)
+{
+    const struct rdy_backend *backend = &ring->backend;
+    uint64_t wait_ns = (uint64_t)backend->batch_wait_us * SIM_US;
+    struct batch batch = {.count = 1, .until_ns = sim.now_ns};
+
+    if (!backend->can_batch || backend->batch_count <= 1 || timeout_ns == 0 || ring->cqes_count > 0)
+        return batch;
+    if (timeout_ns > 0 && (uint64_t)timeout_ns < wait_ns)
+        wait_ns = (uint64_t)timeout_ns;
+    batch.count = backend->batch_count < wanted ? backend->batch_count : wanted;
+    batch.until_ns += wait_ns;
+    return batch;
+}
+
+/* Waits for a completion, or a batch of them, a wake, a signal or the time. */
 static void ring_await(struct sim_ring *ring, int64_t timeout_ns, uint32_t wanted)
 {
     uint64_t until_ns = timeout_ns < 0 ? SIM_NEVER : sim.now_ns + (uint64_t)timeout_ns;
+    const struct batch batch = batch_begin(ring, timeout_ns, wanted);
+    uint64_t limit_ns;
 
     do {
+        uint32_t count;
+
         while (ring->cqes_count < wanted && sim_ring_run(ring))
             ;
-        if (ring->cqes_count > 0 || ring->is_woken || ring->death)
+        count = ring->cqes_count + ring->is_woken;
+        if (ring->death || count >= batch.count || (count > 0 && sim.now_ns >= batch.until_ns))
             return;
         if (timeout_ns != 0 && sim_one_of(sim.weather.signal_one_of)) {
             rdy_a64_bump(&ring->backend.interruptions, 1);
@@ -329,7 +355,10 @@ static void ring_await(struct sim_ring *ring, int64_t timeout_ns, uint32_t wante
         }
         if (ring->is_stalled && until_ns > sim.now_ns + SIM_MS)
             until_ns = sim.now_ns + SIM_MS;
-    } while (sim_pass_time(until_ns, sim_ring_work_ns(ring)));
+        limit_ns = until_ns;
+        if (sim.now_ns < batch.until_ns && batch.until_ns < until_ns)
+            limit_ns = batch.until_ns;
+    } while (sim_pass_time(limit_ns, sim_ring_work_ns(ring)) || limit_ns != until_ns);
 }
 
 static int ring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
@@ -445,6 +474,7 @@ static int ring_open(struct rdy_backend **out, const struct rdy_backend_opts *op
     rdy_assert(opts->cq_entries <= SIM_CQES_MAX);
     ring->backend.ops = &ring_ops;
     ring->backend.looks_again = true;
+    ring->backend.can_batch = sim.weather.can_batch;
     ring->cq_entries = opts->cq_entries;
     the_ring = ring;
     *out = &ring->backend;

@@ -86,6 +86,9 @@ static void open_runtime(void)
                 .buffer_size = weather->buffer_size,
                 .recv_queue_max = weather->recv_queue_max,
                 .send_queue_max = weather->send_queue_max,
+                .batch_count = weather->batch_count,
+                .batch_wait_us = weather->batch_wait_us,
+                .is_batch_learnt = weather->is_batch_learnt,
             },
     };
 

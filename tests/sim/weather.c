@@ -73,6 +73,10 @@ static void draw_engine(struct sim_weather *weather)
     weather->task_budget = (uint32_t)PICK(1, 2, 3, 16, 128, 128);
     weather->event_interval = (uint32_t)PICK(1, 2, 61);
     weather->is_completing = sim_below(2);
+    weather->can_batch = sim_below(2);
+    weather->batch_count = (uint32_t)PICK(0, 1, 2, 5, 64);
+    weather->is_batch_learnt = sim_below(2);
+    weather->batch_wait_us = (uint32_t)PICK(1, 50, 2000);
 }
 
 static void draw_mail(struct sim_weather *weather)

@@ -35,12 +35,16 @@ struct sim_weather {
     bool is_dropping;       /* what does not fit into the completion queue may be lost: -EBADR */
     bool is_mail_refused;   /* a ring that does not receive datagrams */
     bool is_reset_clearing; /* a reset throws away what was received before it */
+    bool can_batch;         /* waits go on for more than one completion */
+    bool is_batch_learnt;
     uint32_t cq_entries;
     uint32_t events_max;
     uint32_t buffers_count;
     uint32_t buffer_size;
     uint32_t recv_queue_max;
     uint32_t send_queue_max;
+    uint32_t batch_count;
+    uint32_t batch_wait_us;
     uint32_t task_budget;
     uint32_t event_interval;
     uint32_t fds_max;

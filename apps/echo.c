@@ -39,7 +39,8 @@ static const char usage[] =
     "more latency\n"
     "  --batch-wait TIME    and how long at most (default 50us); io_uring of "
     "Linux 6.12\n"
-    "  --batch-learn        as many events as come in that time, up to --batch (default 8)\n"
+    "  --batch-learn        as many as come in that time, up to --batch (default 8); in\n"
+    "                       completion mode, of 16 connections and more\n"
     "  --pin                bind each worker to a processor\n"
     "  --metrics HOST:PORT  serve GET /metrics there, for Prometheus\n"
     "  --json               the summary as one JSON object\n";
@@ -401,10 +402,15 @@ static int serve(const struct echo_options *options, const struct rdy_address *e
 
 static bool options_fit(const struct echo_options *options)
 {
-    bool has_batches =
-        options->batch_count > 1 || (options->batch_count == 0 && options->is_batch_learnt);
-
-    if (options->batch_wait_ns > 0 && !has_batches) {
+    if (options->is_batch_learnt && options->batch_count == 1) {
+        complain("echo", "--batch 1 leaves nothing to learn; leave it or --batch-learn out");
+        return false;
+    }
+    if (options->is_batch_learnt && options->mode == MODE_READINESS) {
+        complain("echo", "--batch-learn needs --mode completion; leave it out, or use --batch N");
+        return false;
+    }
+    if (options->batch_wait_ns > 0 && options->batch_count <= 1 && !options->is_batch_learnt) {
         complain("echo", "--batch-wait says how long a batch is waited for; add --batch N");
         return false;
     }

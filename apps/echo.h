@@ -23,7 +23,7 @@ struct echo_options {
     struct rdy_endpoint listen;
     struct rdy_endpoint metrics; /* no host: not asked for */
     uint64_t workers;
-    uint64_t batch_count; /* 0: no batches; of each worker's driver, as the time: 0 its default */
+    uint64_t batch_count; /* of each worker's driver, as the time; 0: its default */
     uint64_t batch_wait_ns;
     enum rdy_backend_kind backend;
     enum io_mode mode;

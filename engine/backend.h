@@ -91,6 +91,7 @@ struct rdy_backend {
     bool can_batch;
     uint32_t batch_count; /* 0 or 1: until the first */
     uint32_t batch_wait_us;
+    uint32_t batch_waited; /* what the last wait() did go on for: it may be less */
 };
 
 /* A send operation. What it points to stays until the operation has ended. */

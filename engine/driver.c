@@ -287,16 +287,19 @@ static int64_t park_begin(struct rdy_driver *driver, int64_t timeout_ns)
     return timeout_ns;
 }
 
-/* @blocked_ns: what park_begin() said. */
-static void park_end(struct rdy_driver *driver, int64_t timeout_ns, int64_t blocked_ns)
+/* @blocked_ns: what park_begin() said. True if somebody unparked. */
+static bool park_end(struct rdy_driver *driver, int64_t timeout_ns, int64_t blocked_ns)
 {
+    bool was_notified = false;
+
     if (timeout_ns != 0 || driver->is_embedded)
-        (void)rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE);
+        was_notified = rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE) == RDY_PARK_NOTIFIED;
     if (blocked_ns == 0)
-        return;
+        return was_notified;
     rdy_a64_bump(&driver->count.park_unparks, 1);
     if (rdy_unlikely(driver->is_timed))
         rdy_driver_count_busy(driver, false);
+    return was_notified;
 }
 
 void rdy_driver_count_busy(struct rdy_driver *driver, bool was_busy)
@@ -309,25 +312,22 @@ void rdy_driver_count_busy(struct rdy_driver *driver, bool was_busy)
     driver->busy_since_ns = now_ns;
 }
 
-/* How many events a wait that blocks shall go on for. */
-static uint32_t batch_begin(struct rdy_driver *driver, struct rdy_backend *backend)
+/* How many events the next wait, if it blocks, is to go on for. */
+static void batch_choose(struct rdy_driver *driver, struct rdy_backend *backend)
 {
-    if (!backend->can_batch)
-        return 1;
-    if (driver->opts.is_batch_learnt && driver->completion)
+    if (driver->opts.is_batch_learnt && backend->can_batch && driver->completion)
         backend->batch_count = rdy_moderation_next(
             &driver->moderation, driver->completion->lanes_count, driver->opts.batch_count);
-    return backend->batch_count;
 }
 
-/* @came: events, or -errno. */
-static void batch_end(struct rdy_driver *driver, uint32_t asked, int came)
+/* It did for @asked, two at least. @came: events, or -errno. An unpark fills no batch. */
+static void batch_end(struct rdy_driver *driver, uint32_t asked, int came, bool was_notified)
 {
     if (came < 0)
         return;
     rdy_a64_bump(&driver->count.batch_waits, 1);
     rdy_a64_bump(&driver->count.batch_fills, (uint32_t)came >= asked);
-    if (driver->opts.is_batch_learnt)
+    if (driver->opts.is_batch_learnt && !was_notified)
         rdy_moderation_learn(&driver->moderation, asked, (uint32_t)came);
 }
 
@@ -335,12 +335,15 @@ static int wait_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
 {
     struct rdy_backend *backend = rdy_driver_backend(driver);
     int64_t blocked_ns = park_begin(driver, timeout_ns);
-    uint32_t asked = blocked_ns != 0 ? batch_begin(driver, backend) : 1;
-    int rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
+    bool was_notified;
+    int rc;
 
-    park_end(driver, timeout_ns, blocked_ns);
-    if (asked > 1)
-        batch_end(driver, asked, rc);
+    if (blocked_ns != 0)
+        batch_choose(driver, backend);
+    rc = backend->ops->wait(backend, blocked_ns, driver->facts, driver->events_max);
+    was_notified = park_end(driver, timeout_ns, blocked_ns);
+    if (rdy_unlikely(backend->batch_waited > 1))
+        batch_end(driver, backend->batch_waited, rc, was_notified);
     return rc;
 }
 
@@ -356,7 +359,7 @@ static int spin_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
         rc = rdy_driver_spin(driver, &left_ns);
         if (left_ns != 0)
             return wait_for_facts(driver, left_ns);
-        park_end(driver, timeout_ns, 0);
+        (void)park_end(driver, timeout_ns, 0);
         return rc;
     }
     begin_ns = rdy_sys_now_ns();

@@ -7,8 +7,8 @@
  * for the same reason, and as they do (adaptive coalescing) we go by what came: one wait is tried
  * that goes on for two events. If they came in the batch's time, so does the next, and after some
  * such waits one for an event more; after one that was in vain, for one less, down to the first
- * event. From then on, after each vain try twice as many waits are let pass before the next, and
- * half as many after one that was not.
+ * event. From then on, after each vain try twice as many waits are let pass before the next; each
+ * wait that fills halves that again.
  *
  * A wait's time counts from its begin. So whoever has few events is never late: the time has passed
  * when one comes. What may be late, by that time at most, is what comes sooner after the last turn.

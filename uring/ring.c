@@ -162,6 +162,7 @@ static int ring_submit_and_wait(struct rdy_ring *ring, int64_t timeout_ns, uint3
         bool may_wait = ready == 0 && timeout_ns != 0;
         int rc;
 
+        ring->backend->batch_waited = may_wait ? wait.count : 1;
         if (queued == 0 && flags == 0)
             return 0;
         rc = ring_enter(ring, queued, flags, may_wait ? &wait : &wait_for_none);

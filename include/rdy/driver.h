@@ -68,14 +68,15 @@ struct rdy_driver_opts {
  * of the kernel's, which is late itself, by the thread's timer slack (50 us unless changed) and by
  * what a sleeping processor takes to wake.
  *
- * With a fixed number the only event of a quiet program always is late. With is_batch_learnt a
- * driver goes on for no more events than came in time in its last turns, and for none but now and
- * then where they did not; and only in completion mode, for at most one event of each 8 streams
- * that there are. So few streams, or events that are further apart than batch_wait_us, are served
- * as without. Worth it for a thread that many peers keep nearly busy.
+ * With a fixed number a single peer that answers within that time is always kept waiting. With
+ * is_batch_learnt a driver goes on for no more events than came in time in its last turns, and for
+ * none but now and then where they did not; and only in completion mode, for at most one event of
+ * each 8 sockets that are in it. So few sockets, or events that are further apart than
+ * batch_wait_us, are served as without. Worth it for a thread that many peers keep nearly busy.
  *
  * It needs io_uring of Linux 6.12; elsewhere, on epoll too, a turn ends with its first event
- * (rdy_probe() reports the capability as min_timeout). So does one that spins.
+ * (rdy_probe() reports the capability as min_timeout). So does a spin; the sleep after one in vain
+ * goes on for a batch.
  */
 
 /* Counters of one driver since it was opened. All are events but spin_ns. */

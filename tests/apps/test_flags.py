@@ -68,9 +68,12 @@ class BadInput(unittest.TestCase):
         for text in ("0us", "1001ms"):
             self.refused(*echo, "--batch", "2", "--batch-wait", text, names=["1us to 1s"])
         self.refused(*echo, "--batch", names=["--batch", "needs a value"])
-        for batch in ((), ("--batch", "1"), ("--batch", "1", "--batch-learn")):
+        for batch in ((), ("--batch", "1")):
             self.refused(*echo, *batch, "--batch-wait", "1ms",
                          names=["--batch-wait", "add --batch N"])
+        self.refused(*echo, "--batch", "1", "--batch-learn", names=["--batch 1", "--batch-learn"])
+        self.refused(*echo, "--mode", "readiness", "--batch-learn",
+                     names=["--batch-learn", "--mode completion"])
 
     def test_requests_a_connection_that_cannot_be_are_refused(self):
         for text in ("", "-1", "1x", "0x10", "101M", "99999999999999999999"):

@@ -188,12 +188,11 @@ static void each_feature_that_must_be_there_is_missed(void **state)
 /* What a newer kernel can do is left alone on one that cannot. */
 static void optional_features_are_done_without(void **state)
 {
-    struct rdy_backend_opts opts = {.events_max = 8};
     struct uring *uring;
 
     (void)state;
     odd.features_missing = IORING_FEAT_NO_IOWAIT | IORING_FEAT_MIN_TIMEOUT | IORING_FEAT_CQE_SKIP;
-    uring = uring_new(&opts);
+    uring = uring_new(&plain_opts);
     assert_int_equal(uring->ring.enter_flags, 0);
     assert_false(uring->backend.can_batch);
     assert_int_equal(uring->ring.cancel_flags, 0);

@@ -418,6 +418,27 @@ static void close_that_the_ring_did_not_make_is_made_and_no_other(void **state)
     }
 }
 
+/* The kernel is told of a batch where it knows what that is; it takes the field for zeros else. */
+static void batch_is_not_asked_of_a_kernel_that_knows_none(void **state)
+{
+    (void)state;
+    for (int is_older = 0; is_older < 2; is_older++) {
+        struct desk desk;
+
+        odd.features_missing = is_older ? IORING_FEAT_MIN_TIMEOUT : 0;
+        odd.batches_seen = 0;
+        desk_open(&desk);
+        desk.backend->batch_count = 4;
+        desk.backend->batch_wait_us = 50;
+        desk_arm(&desk, 1);
+        assert_int_equal(desk_wait(&desk, SOON), 1);
+        assert_int_equal(odd.batches_seen, desk.backend->can_batch);
+        assert_int_equal(desk.backend->batch_waited, desk.backend->can_batch ? 4 : 1);
+        assert_false(is_older && desk.backend->can_batch);
+        desk_close(&desk);
+    }
+}
+
 #define ODD(test) cmocka_unit_test_setup_teardown(test, odd_setup, odd_setup)
 
 int main(void)
@@ -436,6 +457,7 @@ int main(void)
         ODD(wake_poll_that_ended_is_armed_again),
         ODD(ring_that_cannot_be_woken_is_dead),
         ODD(close_that_the_ring_did_not_make_is_made_and_no_other),
+        ODD(batch_is_not_asked_of_a_kernel_that_knows_none),
     };
 
     return cmocka_run_group_tests_name("io_uring, turning", tests, NULL, NULL);

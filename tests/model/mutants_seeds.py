@@ -210,13 +210,14 @@ def park_seeds():
         ("park_unpark",), "the wrong state saves the system call")
     yield Seed(
         "park-end-relaxed", DRIVER,
-        "        (void)rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE);",
-        "        (void)RDY_ATOMIC_SWAP(&driver->park, uint32_t, RDY_PARK_AWAKE, __ATOMIC_RELAXED);",
+        "was_notified = rdy_a32_swap_seq_cst(&driver->park, RDY_PARK_AWAKE) ==",
+        "was_notified = RDY_ATOMIC_SWAP(&driver->park, uint32_t, RDY_PARK_AWAKE,"
+        " __ATOMIC_RELAXED) ==",
         ("park_unpark",), "the driver does not acquire what an unpark published")
     yield Seed(
         "park-end-forgotten", DRIVER,
-        "    if (timeout_ns != 0 || driver->is_embedded)\n        (void)rdy",
-        "    if (driver->is_embedded)\n        (void)rdy",
+        "    if (timeout_ns != 0 || driver->is_embedded)\n        was_notified",
+        "    if (driver->is_embedded)\n        was_notified",
         ("park_unpark",), "the state is not put back to awake")
     yield Seed(
         "move-no-wait", DRIVER,

@@ -239,6 +239,7 @@ static int fake_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy
     fake->waits++;
     fake->waits_blocking += timeout_ns != 0;
     fake->timeout_ns = timeout_ns;
+    backend->batch_waited = timeout_ns != 0 && backend->can_batch ? backend->batch_count : 1;
     if (fake->on_wait)
         fake->on_wait(fake->on_wait_arg);
     rdy_a64_bump(&backend->system_calls, 1);

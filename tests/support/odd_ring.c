@@ -156,6 +156,8 @@ int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned
         odd.enters--;
         return odd.enter_result;
     }
+    if (is_ours && (flags & IORING_ENTER_EXT_ARG))
+        odd.batches_seen += ((const struct rdy_getevents_arg *)(void *)arg)->min_wait_usec != 0;
     if (is_ours)
         spoil_requests();
     rc = __real_io_uring_enter2(fd, submit, wait, flags, arg, arg_len);

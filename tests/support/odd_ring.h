@@ -43,6 +43,7 @@ struct odd_ring {
 
     /* What the test reads. */
     uint32_t enters_seen;
+    uint32_t batches_seen; /* enters of the latest ring that were to go on for more */
 
     /* The latest ring that was opened, which on_cqe and on_sqe are for. */
     struct io_uring *uring;

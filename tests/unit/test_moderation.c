@@ -73,9 +73,13 @@ static void one_wait_in_vain_begins_the_count_anew(void **state)
     struct rdy_moderation moderation = {0};
 
     (void)state;
-    fill_up_to(&moderation, 3);
-    for (uint32_t i = 0; i < MANY; i++) /* the first of these, 3, was the last of the above */
-        check(pass(&moderation, CONNECTIONS, i % RDY_MODERATION_FILLS == 0 ? 1 : 8) <= 3);
+    fill_up_to(&moderation, 3); /* which was the first for 3 */
+    for (uint32_t i = 2; i < RDY_MODERATION_FILLS; i++)
+        assert_int_equal(pass(&moderation, CONNECTIONS, 3), 3);
+    assert_int_equal(pass(&moderation, CONNECTIONS, 2), 3); /* one more would have been enough */
+    for (uint32_t i = 0; i < RDY_MODERATION_FILLS; i++)
+        assert_int_equal(pass(&moderation, CONNECTIONS, 2), 2);
+    assert_int_equal(pass(&moderation, CONNECTIONS, 3), 3);
 }
 
 /* Waits that are let pass before the next try; that one brings @came. */
@@ -164,6 +168,13 @@ static uint32_t turn_with(struct script *script, const int *fds, uint32_t events
     return script->fake.backend.batch_count;
 }
 
+static void unpark_it(void *arg)
+{
+    struct script *script = arg;
+
+    rdy_driver_unpark(script->driver);
+}
+
 static void register_all(struct script *script, int fds[MOST])
 {
     for (uint32_t i = 0; i < MOST; i++)
@@ -186,6 +197,25 @@ static void driver_learns_from_what_its_turns_bring(void **state)
     assert_int_equal(turn_with(script, fds, 1), 1);
     assert_int_equal(script_stats(script).batch_waits, 3 + RDY_MODERATION_FILLS);
     assert_int_equal(script_stats(script).batch_fills, 1 + RDY_MODERATION_FILLS);
+}
+
+/* An unpark is a completion of a ring's, but no event. */
+static void wait_that_an_unpark_ended_teaches_nothing(void **state)
+{
+    struct script *script = *state;
+    int fds[MOST];
+
+    open_with(script, learning, CONNECTIONS);
+    register_all(script, fds);
+    assert_int_equal(turn_with(script, fds, 2), 2);
+    script->fake.on_wait = unpark_it;
+    script->fake.on_wait_arg = script;
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(turn_with(script, fds, 1), 2);
+    script->fake.on_wait = NULL;
+    assert_int_equal(turn_with(script, fds, 1), 2);
+    assert_int_equal(turn_with(script, fds, 1), 1);
+    assert_int_equal(script_stats(script).batch_waits, 102);
 }
 
 /* It has what it came for, or the loop around it does the waiting. */
@@ -273,6 +303,7 @@ int main(void)
         cmocka_unit_test(tries_that_fill_seldom_stay_rare),
         cmocka_unit_test(connections_that_leave_are_not_waited_for),
         SCRIPT_TEST(driver_learns_from_what_its_turns_bring),
+        SCRIPT_TEST(wait_that_an_unpark_ended_teaches_nothing),
         SCRIPT_TEST(turn_that_does_not_block_teaches_nothing),
         SCRIPT_TEST(turn_of_a_dead_backend_teaches_nothing),
         SCRIPT_TEST(count_that_was_asked_for_stays),

@@ -320,6 +320,7 @@ void rdy_lane_end(struct rdy_scheduled_io *io)
     rdy_assert(rdy_lane_is_idle(io));
     lane_clear(io->driver->completion, lane);
     lane->io = NULL;
+    rdy_assert(io->driver->completion->lanes_count > 0);
     io->driver->completion->lanes_count--;
     io->flags &= (uint8_t)~RDY_IO_LANE;
 }

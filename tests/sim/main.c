@@ -44,6 +44,7 @@ struct progress {
     uint64_t sessions;
     uint64_t quiet;
     uint64_t lost;
+    uint64_t batched;
 };
 
 static struct progress *progress;
@@ -113,6 +114,7 @@ static void run_seed(uint64_t seed, const struct wish *wish)
     progress->sessions += sim_scene.sessions_count;
     progress->quiet += sim.was_quiet ? 1 : 0;
     progress->lost += sim.was_lost ? 1 : 0;
+    progress->batched += sim.has_batched ? 1 : 0;
 }
 
 static uint64_t seconds_now(void)
@@ -140,9 +142,9 @@ static int report(const struct wish *wish, int status)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         (void)printf("sim: %" PRIu64 " seeds from %" PRIu64 ": %" PRIu64 " steps, %" PRIu64
                      " events, %" PRIu64 " sessions; %" PRIu64 " came to rest, %" PRIu64
-                     " lost their ring\n",
+                     " lost their ring, %" PRIu64 " waited for more than one event\n",
                      progress->done, wish->from, progress->steps, progress->happened,
-                     progress->sessions, progress->quiet, progress->lost);
+                     progress->sessions, progress->quiet, progress->lost, progress->batched);
         return 0;
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 1) {

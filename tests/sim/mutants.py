@@ -392,6 +392,12 @@ MUTANTS = [
         "        pool->backend->ops->refill(pool->backend, block->id ^ (pool->count > 1));\n"
         "    else",
     ),
+    Mutant(
+        "socket that has left completion mode is counted on",
+        "engine/lane.c",
+        "    io->driver->completion->lanes_count--;\n",
+        "",
+    ),
 ]
 
 

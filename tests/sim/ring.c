@@ -256,8 +256,12 @@ bool sim_ring_post(struct sim_ring *ring, struct rdy_fact fact)
 
 static uint32_t ring_wanted(const struct sim_ring *ring, uint32_t facts_max)
 {
-    uint32_t wanted = ring->free_count < OPERATIONS_WANTED ? ring->free_count : OPERATIONS_WANTED;
+    uint32_t wanted = OPERATIONS_WANTED;
 
+    if (ring->backend.can_batch && ring->backend.batch_count > wanted)
+        wanted = ring->backend.batch_count;
+    if (wanted > ring->free_count)
+        wanted = ring->free_count;
     if (!ring->memory || facts_max < wanted)
         return facts_max;
     return wanted > 0 ? wanted : 1;
@@ -341,6 +345,8 @@ static void ring_await(struct sim_ring *ring, int64_t timeout_ns, uint32_t wante
     const struct batch batch = batch_begin(ring, timeout_ns, wanted);
     uint64_t limit_ns;
 
+    ring->backend.batch_waited = batch.count;
+    sim.has_batched = sim.has_batched || batch.count > 1;
     do {
         uint32_t count;
 

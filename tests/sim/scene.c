@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/un.h>
 
+#include "engine/lane.h"
 #include "tests/sim/kernel.h"
 #include "tests/sim/mail.h"
 #include "tests/sim/mail_peers.h"
@@ -180,6 +181,7 @@ static void check_empty(void)
     struct rdy_driver_stats driver;
     struct rdy_completion_stats completion;
     struct rdy_copy_stats copies;
+    const struct rdy_completion *lanes = rdy_runtime_driver(sim_scene.runtime)->completion;
     bool was_lost = sim.was_lost;
 
     (void)rdy_driver_shutdown(rdy_runtime_driver(sim_scene.runtime));
@@ -194,6 +196,7 @@ static void check_empty(void)
     sim_check(driver.cancels_pending == 0);
     sim_check(completion.blocks_live == 0);
     sim_check(completion.buffers_free == completion.buffers_total);
+    sim_check(!lanes || lanes->lanes_count == 0);
     sim_check(copies.buffers_live == 0);
     sim_check(copies.pipes_live == copies.pipes_spare);
     /* The deadline of the shutdown itself may still be armed. */

@@ -132,6 +132,22 @@ static void draw_loss(struct sim_weather *weather)
     draw_mail(weather);
 }
 
+/* How long to wait is learnt of many connections only, and of them not all come at once. */
+static void draw_crowd(struct sim_weather *weather)
+{
+    weather->is_ring = true;
+    weather->is_lend_refused = false;
+    weather->is_completing = true;
+    weather->can_batch = true;
+    weather->is_batch_learnt = true;
+    weather->batch_count = (uint32_t)PICK(0, 2, 16);
+    weather->buffers_count = 64;
+    weather->events_max = 64;
+    weather->fds_max = SIM_FDS_MAX - SIM_FD_FIRST;
+    weather->shutdown_ns = SIM_NEVER;
+    weather->peers_count = (uint32_t)sim_between(32, 64);
+}
+
 void sim_draw_weather(struct sim_weather *weather)
 {
     draw_kernel(weather);
@@ -159,6 +175,8 @@ void sim_draw_weather(struct sim_weather *weather)
         draw_urgent(weather);
     else if (sim_below(10) == 0)
         draw_loss(weather);
+    else if (sim_below(16) == 0)
+        draw_crowd(weather);
     if (weather->is_completing && weather->sessions == 1u << SIM_SESSION_VECTOR)
         weather->sessions |= 1u << SIM_SESSION_RECV;
     /* Who waits long for a connection would keep descriptors from those who are accepted. */

@@ -102,6 +102,7 @@ struct sim_world {
     bool is_overdue;    /* the runtime was told to shut down, */
     uint64_t cut_at_ns; /* and may end whatever there is from here on */
     bool was_lost;      /* the ring has died */
+    bool has_batched;   /* a wait went on for more than one event */
     bool has_refused;   /* a listener is not watched, for want of memory: it may close */
     bool was_quiet;     /* everything that was to be said had been said */
     struct sim_weather weather;

@@ -349,6 +349,11 @@ ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *ta
     return rc < 0 ? rc : (ssize_t)len;
 }
 
+int rdy_completion_end_error(const struct rdy_stream *stream)
+{
+    return rdy_recv_end_error(rdy_lane_of(stream->reg.io));
+}
+
 /* An error that has ended the connection, so that no end can be told any more. */
 static bool is_end_of_connection(int error)
 {

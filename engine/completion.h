@@ -45,6 +45,9 @@ int rdy_completion_shut(struct rdy_stream *stream);
  * -EINPROGRESS where that mode begins with the connection, before there is one. */
 int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction);
 
+/* A read has met the end: 0, or what broke the connection, if a send took that. */
+int rdy_completion_end_error(const struct rdy_stream *stream);
+
 /* True if the stream's bytes go through the ring now. */
 static inline bool rdy_stream_is_native(const struct rdy_stream *stream)
 {

@@ -82,6 +82,7 @@ struct rdy_lane {
     uint8_t message;      /* RDY_MESSAGE_* */
     bool is_stopping : 1; /* a send or connect was asked to end: nothing begins after that */
     bool is_shut : 1;     /* for writing, now or when what is unsent has gone out */
+    bool is_cut : 1;      /* a send that waited ended early: why, the kernel told nobody */
 };
 
 static_assert(sizeof(struct rdy_lane) <= 64, "a cache line");
@@ -248,6 +249,9 @@ void rdy_recv_let_go(struct rdy_completion *completion, struct rdy_lane *lane);
 
 /* Without the task's budget: as rdy_stream_poll_recv(). RDY_PENDING: wait for READ. */
 ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf);
+
+/* What the socket's end is told as: 0, or what broke the connection, if a send took that. */
+int rdy_recv_end_error(const struct rdy_lane *lane);
 
 /* The rest of what rdy_recv_next() gave is the next again. */
 void rdy_recv_put_back(struct rdy_lane *lane, struct rdy_buf *buf);

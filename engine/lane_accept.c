@@ -114,8 +114,8 @@ int rdy_accept_next(struct rdy_lane *lane)
     if (accepted && accepted->count > 0)
         return accepted_pop(accepted);
     lane->recv_error = 0;
-    if (error)
-        return error;
+    if (error) /* the kernel's is not to be taken for ours, below */
+        return error == -EOPNOTSUPP ? -ECONNABORTED : error;
     if (!lane->io->driver->completion->is_native)
         return -EOPNOTSUPP;
     if (lane->recv == RDY_RECV_IDLE) {

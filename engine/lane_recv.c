@@ -176,6 +176,20 @@ static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane
     deliver(completion, lane, block, len);
 }
 
+/*
+ * The kernel tells once what broke a connection, and a send that takes it leaves the end for the
+ * receive: to a reader, half a request would be a whole one. Not after EPIPE, which a reset that
+ * comes behind the peer's orderly end is.
+ */
+int rdy_recv_end_error(const struct rdy_lane *lane)
+{
+    int error = lane->send_error == -EPIPE ? 0 : lane->send_error;
+
+    if (lane->is_cut && !error)
+        error = -ECONNRESET;
+    return error && (rdy_sys_poll_now(lane->io->fd, RDY_EV_OUT) & RDY_EV_HUP) ? error : 0;
+}
+
 static uint32_t end_with(struct rdy_lane *lane, int error)
 {
     lane->recv = RDY_RECV_ENDED;
@@ -205,7 +219,7 @@ static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *la
 
     switch (fact->result) {
     case 0:
-        return end_with(lane, 0);
+        return end_with(lane, rdy_recv_end_error(lane));
     case -ENOBUFS:
         completion->count.recv_starved++;
         break;

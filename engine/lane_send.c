@@ -282,10 +282,12 @@ void rdy_send_settle(struct rdy_completion *completion)
 static void take_result(struct rdy_completion *completion, struct rdy_lane *lane, int result)
 {
     size_t bytes = tried_bytes(lane);
+    bool was_waiting = lane->send == RDY_SEND_WAITING;
 
     lane->sending = 0;
     switch (result) {
     case -EAGAIN:
+    case -EINPROGRESS: /* a fast open's first: the connection is made without data */
     case -EINTR:
     case -ENOMEM:
     case -ENOBUFS:
@@ -294,6 +296,9 @@ static void take_result(struct rdy_completion *completion, struct rdy_lane *lane
     default:
         break;
     }
+    /* One that waits ends with all sent, or with an error, of which a part that went out is told
+     * instead. */
+    lane->is_cut = lane->is_cut || (was_waiting && result > 0 && (size_t)result < bytes);
     if (result < 0)
         lane->send_error = (int16_t)result;
     else

@@ -140,6 +140,8 @@ RDY_STREAM_INLINE ssize_t rdy_stream_read_once(struct rdy_stream *stream, struct
 {
     ssize_t count = try_read(stream, event, op);
 
+    if (rdy_unlikely(count == 0) && (stream->flags & RDY_SOCKET_COMPLETES))
+        count = rdy_completion_end_error(stream);
     if (count > 0)
         stream->flags |= RDY_SOCKET_FED;
     if (rdy_unlikely(rdy_event_ready(event) & RDY_PRIORITY))

@@ -43,7 +43,8 @@ ssize_t rdy_sys_send_message(int fd, const struct msghdr *msg)
     do {
         result = rdy_sys_try(rdy_bare_sendmsg(fd, msg, MSG_DONTWAIT | MSG_NOSIGNAL));
     } while (rdy_sys_was_interrupted(result));
-    return rdy_sys_end(before, result);
+    result = rdy_sys_end(before, result);
+    return result == -EINPROGRESS ? -EAGAIN : result; /* as rdy_sys_send() */
 }
 
 ssize_t rdy_sys_recv_message(int fd, struct msghdr *msg)

@@ -25,7 +25,8 @@ ssize_t rdy_sys_send_vector(int fd, const struct iovec *iov, size_t iov_count)
     do {
         result = rdy_sys_try(rdy_bare_sendmsg(fd, &msg, MSG_NOSIGNAL));
     } while (rdy_sys_was_interrupted(result));
-    return rdy_sys_end(before, result);
+    result = rdy_sys_end(before, result);
+    return result == -EINPROGRESS ? -EAGAIN : result; /* as rdy_sys_send() */
 }
 
 ssize_t rdy_sys_peek(int fd, void *buf, size_t len)

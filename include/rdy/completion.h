@@ -38,7 +38,9 @@ RDY_BEGIN_DECLS
  *
  * Return: bytes in @buf (at least 1), 0 at the end of the stream, RDY_PENDING, or -errno
  *         (-ECONNRESET, -ENOMEM, -EBADF, -ESHUTDOWN); what came before the end or the error is
- *         given first. Without free buffers the answer is RDY_PENDING until some come back.
+ *         given first. What broke the connection is told here as well if a send heard of it; an
+ *         end is only told if the peer ended. Without free buffers the answer is RDY_PENDING until
+ *         some come back.
  */
 RDY_API RDY_NODISCARD ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task,
                                                    struct rdy_buf *buf);

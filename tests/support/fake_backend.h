@@ -75,6 +75,7 @@ struct fake_ops {
     uint32_t message_errors;
     uint32_t message_sends_max; /* so many, then the socket is full until the next wait; 0: any */
     uint32_t message_sends;     /* in this wait */
+    int send_error;             /* the next send of a stream ends with it; 0: as the socket says */
     size_t send_max;            /* bytes a socket takes in one wait; 0: as it likes */
     uint32_t recv_max;          /* facts of one receive in one wait; 0: any */
     bool ends_each;             /* a receive or accept ends after each fact, as after an overflow */

@@ -303,6 +303,11 @@ static void send_step(struct fake *fake, struct fake_op *op)
     ssize_t count;
 
     message.msg_iov = op->pieces;
+    if (fake->ops_state.send_error) {
+        op_last(fake, op, fake->ops_state.send_error);
+        fake->ops_state.send_error = 0;
+        return;
+    }
     if (most > 0) {
         message.msg_iovlen = 1;
         count = send(op->fd, op->pieces[0].iov_base,
@@ -311,8 +316,8 @@ static void send_step(struct fake *fake, struct fake_op *op)
     } else {
         count = sendmsg(op->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
-    if (count < 0 && errno != EAGAIN) {
-        op_last(fake, op, -errno);
+    if (count < 0 && errno != EAGAIN) { /* as the kernel, which then tells of what went out */
+        op_last(fake, op, op->sent > 0 ? (int)op->sent : -errno);
         return;
     }
     if (count > 0)

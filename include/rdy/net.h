@@ -88,7 +88,8 @@ RDY_API RDY_NODISCARD int rdy_listener_address(const struct rdy_listener *listen
  *
  * Connections that died in the queue are skipped. At the descriptor limit the answer is -EMFILE
  * (or -ENFILE, also at the driver's entries_max, -ENOBUFS, -ENOMEM) and the connection stays in the
- * queue: wait (a timer, or a close of your own) before trying again.
+ * queue: wait (a timer, or a close of your own) before trying again. Only where -ENOMEM came when
+ * it had been accepted (no memory for its registration) is that one closed.
  *
  * Return: 0, RDY_PENDING, or -errno.
  */

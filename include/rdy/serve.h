@@ -18,8 +18,8 @@ RDY_BEGIN_DECLS
  *
  * Out of descriptors, tasks or memory, or refused by a packet filter (-EPERM), it stops accepting
  * for 50 ms, or longer if that does not help; the connections wait in the listener's queue
- * meanwhile, one of them perhaps accepted and held. Any other error is the listener's, and ends the
- * accept task with it; the sessions go on.
+ * meanwhile, one of them perhaps accepted and held (or, without memory to register it, closed). Any
+ * other error is the listener's, and ends the accept task with it; the sessions go on.
  *
  * When the runtime shuts down (<rdy/shutdown.h>), it accepts what stands in the queue, closes the
  * listener, and ends with 0.

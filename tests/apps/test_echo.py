@@ -163,7 +163,8 @@ class EchoTests:
         except socket.timeout:
             pass
         self.assertLess(len(sent), 64 * MIB, "the server read on although nobody reads")
-        self.assertLess(server.memory_bytes() - before, MIB)
+        # A few hundred KiB, of which ThreadSanitizer's shadow makes a MiB and more.
+        self.assertLess(server.memory_bytes() - before, 4 * MIB)
         client.settimeout(30)
         self.assertEqual(receive(client, len(sent)), bytes(sent))
         round_trip(self, client)

@@ -160,7 +160,8 @@ static void half_a_request_is_not_ended_for_the_upstream(void **state)
 
     break_off(rig);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
-    assert_int_equal(rig->result, -ECONNRESET);
+    /* EPIPE is all that an older kernel leaves for the next send, where a part had gone out. */
+    assert_true(rig->result == -ECONNRESET || rig->result == -EPIPE);
     assert_int_equal(get(pair.peer, sizeof(text)), -EAGAIN); /* no end */
     rdy_copy_both_close(&copies);
     rdy_stream_close(&upstream);

@@ -30,7 +30,7 @@ struct rdy_moderation {
     uint32_t count;   /* events to go on for; 0 and 1: the first ends the wait */
     uint32_t fills;   /* waits in a row that filled */
     uint32_t skips;   /* waits that are let pass before the next try */
-    uint32_t backoff; /* of the last try: skips were set to this */
+    uint32_t backoff; /* what a vain try doubles, for its skips, and a fill halves */
 };
 
 /* The events that the next wait goes on for, at most @most. @connections: that there are. */

@@ -26,26 +26,24 @@ static void connect_tcp(struct rig *rig)
     assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
 }
 
+/* The same, with a receive that waits. */
+static void recv_over_tcp(struct rig *rig)
+{
+    connect_tcp(rig);
+    rig_start(rig, rig_poll_recv);
+}
+
 static void break_off(struct rig *rig)
 {
     hang_up(rig->peer);
     rig->peer = -1;
 }
 
-static int poll_sends_much(struct rdy_task *task, void *self)
-{
-    struct rig *rig = rig_of(self);
-    int rc = rdy_stream_poll_send(&rig->stream, task, &rig->held[0]);
-
-    rig->held_count = 0;
-    return rc == RDY_PENDING ? RDY_PENDING : 0;
-}
-
 /* So much that a part of it waits for the peer. */
 static void send_much(struct rig *rig)
 {
     rig_hold(rig, much, MUCH);
-    rig_start(rig, poll_sends_much);
+    rig_start(rig, rig_poll_sends_held);
     assert_true(rdy_stream_unsent(&rig->stream) > 0);
 }
 
@@ -66,8 +64,7 @@ static void reset_under_a_send_that_waits_is_no_end(void **state)
 {
     struct rig *rig = *state;
 
-    connect_tcp(rig);
-    rig_start(rig, rig_poll_recv);
+    recv_over_tcp(rig);
     send_much(rig);
     break_off(rig);
     check_told(rig, -ECONNRESET);
@@ -78,8 +75,7 @@ static void reset_under_a_send_that_had_begun_is_no_end(void **state)
 {
     struct rig *rig = *state;
 
-    connect_tcp(rig);
-    rig_start(rig, rig_poll_recv);
+    recv_over_tcp(rig);
     send_much(rig);
     for (int i = 0; i < 3; i++) {
         (void)recv(rig->peer, rig->bytes, sizeof(rig->bytes), 0);
@@ -94,11 +90,10 @@ static void reset_before_a_send_is_tried_is_no_end(void **state)
 {
     struct rig *rig = *state;
 
-    connect_tcp(rig);
-    rig_start(rig, rig_poll_recv);
+    recv_over_tcp(rig);
     break_off(rig);
     rig_hold(rig, "late", 4);
-    (void)spawn_test(rig->runtime, poll_sends_much, NULL, rig);
+    (void)spawn_test(rig->runtime, rig_poll_sends_held, NULL, rig);
     check_told(rig, -ECONNRESET);
 }
 
@@ -107,8 +102,7 @@ static void reset_behind_the_end_leaves_it_one(void **state)
 {
     struct rig *rig = *state;
 
-    connect_tcp(rig);
-    rig_start(rig, rig_poll_recv);
+    recv_over_tcp(rig);
     send_much(rig);
     assert_int_equal(shutdown(rig->peer, SHUT_WR), 0);
     break_off(rig);

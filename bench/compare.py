@@ -113,9 +113,8 @@ def are_all_open(server, child, server_fds, child_fds):
     return harness.descriptors_of(child.pid) >= child_fds
 
 
-def watch(server, child, connections, window):
+def watch(server, child, connections, server_fds, window):
     """Looks at the server while the load runs, as long as all connections are open."""
-    server_fds = harness.descriptors_of(server.pid) + connections
     give_up_s = time.monotonic() + CONNECT_S
     while child.poll() is None:
         if are_all_open(server, child, server_fds, connections):
@@ -132,6 +131,8 @@ def run_load(options, server, cell, counter=None):
     window = Window(server, counter)
     if cell.requests:
         window.look()
+    # Before there is a load: one that is quick has opened some by the time we are back.
+    server_fds = harness.descriptors_of(server.pid) + cell.connections
     child = subprocess.Popen(
         load_command(options, server, cell),
         stdout=subprocess.PIPE,
@@ -143,7 +144,7 @@ def run_load(options, server, cell, counter=None):
         out, err = child.communicate()
         window.look()
     else:
-        watch(server, child, cell.connections, window)
+        watch(server, child, cell.connections, server_fds, window)
         out, err = child.communicate()
     summary = harness.last_json(out)
     if child.returncode != 0 or summary is None:

@@ -173,7 +173,10 @@ struct rdy_backend_ops {
      */
     int (*lend)(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size);
 
-    /* The buffer may be filled (again); the kernel is told in the next wait(). */
+    /*
+     * The buffer may be filled (again); the kernel is told in the next wait(). The one that came
+     * last should be filled first, as it is likely to be in the cache.
+     */
     void (*refill)(struct rdy_backend *backend, uint32_t buffer);
 
     /*

@@ -5,8 +5,8 @@
  *
  * A block is memory with a count: a buffer of the pool, or one allocation with its header in front.
  * A piece is a part of a block that stands in a queue, and one of its references. Free buffers of
- * the pool are either with the backend, which gives them out as it receives (rings do so in the
- * order in which they came back), or on a stack of ours, last back first out.
+ * the pool are either with the backend, which fills the one that came back last where it can, or on
+ * a stack of ours, last back first out: what is in use stays in the cache.
  *
  * All of it belongs to the runtime's thread.
  */

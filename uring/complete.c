@@ -2,9 +2,9 @@
 /*
  * Operations that complete in the ring: multishot recv and accept, sends, and connects.
  *
- * Received data lands in one ring of provided buffers that all sockets share. A recv waits for an
- * event before it tries (POLL_FIRST), unless data is known to be there: a try for nothing costs as
- * much as a system call.
+ * Received data lands in the ring of provided buffers that all sockets share: buffers.c. A recv
+ * waits for an event before it tries (POLL_FIRST), unless data is known to be there: a try for
+ * nothing costs as much as a system call.
  *
  * A send that may not wait is tried within the enter that submits it, and its success is not
  * reported (CQE_SKIP_SUCCESS): what has no completion when that enter's are all seen went out
@@ -15,69 +15,7 @@
 
 #ifndef RDY_NO_URING
 
-#include "engine/sys.h"
 #include "uring/uring.h"
-
-#include <stdlib.h>
-
-#define PAGE_BYTES 65536 /* at least a page on every architecture */
-
-int rdy_uring_lend(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size)
-{
-    struct uring *uring = uring_of(backend);
-    size_t bytes =
-        (count * sizeof(struct io_uring_buf) + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
-    struct io_uring_buf_reg reg = {.ring_entries = count, .bgid = RDY_URING_GROUP};
-    struct io_uring_buf_ring *ring;
-    int rc;
-
-    rdy_assert(!uring->buffers.ring);
-    rdy_assert(count > 0 && (count & (count - 1)) == 0);
-    /* Before 6.0 there is no multishot recv, and nothing that says so before it is tried. */
-    if (uring->ring.rung > RDY_RUNG_SINGLE_COOP)
-        return -EOPNOTSUPP;
-    ring = aligned_alloc(PAGE_BYTES, bytes);
-    if (!ring)
-        return -ENOMEM;
-    memset(ring, 0, bytes);
-    reg.ring_addr = (uint64_t)(uintptr_t)ring;
-    rdy_a64_bump(&backend->system_calls, 1);
-    rc = io_uring_register((uint32_t)uring->ring.uring.ring_fd, IORING_REGISTER_PBUF_RING, &reg, 1);
-    if (rc < 0) {
-        free(ring);
-        return rc;
-    }
-    uring->buffers =
-        (struct rdy_uring_buffers){.ring = ring, .memory = memory, .count = count, .size = size};
-    return 0;
-}
-
-void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer)
-{
-    struct rdy_uring_buffers *buffers = &uring_of(backend)->buffers;
-
-    rdy_debug(buffer < buffers->count && buffers->refills < buffers->count);
-    io_uring_buf_ring_add(buffers->ring, buffers->memory + (size_t)buffer * buffers->size,
-                          buffers->size, (unsigned short)buffer, (int)buffers->count - 1,
-                          (int)buffers->refills);
-    buffers->refills++;
-    buffers->free++;
-}
-
-void rdy_uring_show_refills(struct uring *uring)
-{
-    struct rdy_uring_buffers *buffers = &uring->buffers;
-
-    if (buffers->refills > 0)
-        io_uring_buf_ring_advance(buffers->ring, (int)buffers->refills);
-    buffers->refills = 0;
-}
-
-void rdy_uring_free_buffers(struct uring *uring)
-{
-    free(uring->buffers.ring);
-    uring->buffers = (struct rdy_uring_buffers){0};
-}
 
 int rdy_uring_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there)
 {

@@ -129,7 +129,8 @@ static int uring_take(struct uring *uring, uint32_t position, struct rdy_fact *f
             take_poll(cqe, is_overflow, fact);
         else
             rdy_uring_take_operation(cqe, is_overflow, fact);
-        uring->buffers.free -= (fact->flags & RDY_FACT_BUFFER) != 0;
+        if (fact->flags & RDY_FACT_BUFFER)
+            rdy_uring_note_taken(&uring->buffers);
         return 1;
     }
     if (cqe->user_data == WAKE_USER_DATA)
@@ -193,8 +194,8 @@ static uint32_t uring_wanted(const struct uring *uring, uint32_t facts_max)
 
     if (!buffers->ring)
         return facts_max;
-    if (wanted > buffers->free)
-        wanted = buffers->free;
+    if (wanted > buffers->shown)
+        wanted = buffers->shown;
     if (wanted > facts_max)
         wanted = facts_max;
     return wanted > 0 ? wanted : 1;
@@ -233,7 +234,7 @@ static bool uring_has_news(const struct rdy_backend *backend)
     const struct uring *uring = (const struct uring *)(const void *)backend;
 
     return rdy_ring_ready(&uring->ring) > 0 || rdy_ring_has_more(&uring->ring) ||
-           rdy_ring_has_queued(&uring->ring) || uring->buffers.refills > 0;
+           rdy_ring_has_queued(&uring->ring) || uring->buffers.back_count > 0;
 }
 
 /* Completions lie in memory that a dead ring still shares with us. */

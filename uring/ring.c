@@ -63,7 +63,12 @@ static bool ring_is_overflowing(const struct rdy_ring *ring)
 
 bool rdy_ring_is_settled(const struct rdy_ring *ring)
 {
-    return !rdy_ring_has_queued(ring) && rdy_ring_ready(ring) == 0 && !ring_is_overflowing(ring);
+    return !rdy_ring_has_queued(ring) && rdy_ring_is_read_out(ring);
+}
+
+bool rdy_ring_is_read_out(const struct rdy_ring *ring)
+{
+    return rdy_ring_ready(ring) == 0 && !ring_is_overflowing(ring);
 }
 
 /* What an enter waits for: nothing, some completions, or a batch of them if they come soon. */

@@ -142,6 +142,10 @@ static inline bool rdy_ring_has_queued(const struct rdy_ring *ring)
     return io_uring_smp_load_acquire(sq->khead) != sq->sqe_tail;
 }
 
+/* True if every completion so far has been looked at. What one did not look at may be more, on a
+ * ring that does not defer, by the time of the answer. */
+bool rdy_ring_is_read_out(const struct rdy_ring *ring);
+
 /* True if the kernel took all that was queued, and every completion of it has been looked at. */
 bool rdy_ring_is_settled(const struct rdy_ring *ring);
 

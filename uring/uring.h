@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The backend's inside: what poll.c (watches, waiting) and complete.c (operations) share.
+ * The backend's inside: what poll.c (watches, waiting), complete.c and messages.c (operations) and
+ * buffers.c share.
  *
  * user_data is a token, whose low word is odd (a live generation), or ours: a cancel carries its
  * target's token with the lowest bit cleared, the wake poll a value of its own, a close one with
@@ -17,10 +18,13 @@
 struct rdy_uring_buffers {
     struct io_uring_buf_ring *ring; /* NULL: none were lent */
     unsigned char *memory;
+    uint16_t *back; /* those that came back since the last wait, in this order */
+    uint32_t back_count;
     uint32_t count;
     uint32_t size;
-    uint32_t refills; /* written into the ring, not yet shown to the kernel */
-    uint32_t free;    /* with the kernel, or about to be */
+    uint32_t shown; /* with the kernel, as far as its completions tell */
+    uint32_t used;  /* taken by the kernel since the last wait */
+    uint32_t hot;   /* how many of them matter to the cache; see buffers.c */
 };
 
 struct uring {
@@ -41,9 +45,25 @@ static inline struct uring *uring_of(struct rdy_backend *backend)
     return rdy_container_of(backend, struct uring, backend);
 }
 
-/* complete.c */
+/* buffers.c */
 int rdy_uring_lend(struct rdy_backend *backend, void *memory, uint32_t count, uint32_t size);
 void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer);
+
+/* Shows refilled buffers to the kernel. Before each wait. */
+void rdy_uring_show_refills(struct uring *uring);
+
+/* After the ring was closed. */
+void rdy_uring_free_buffers(struct uring *uring);
+
+/* The kernel says that it took one. */
+static inline void rdy_uring_note_taken(struct rdy_uring_buffers *buffers)
+{
+    rdy_debug(buffers->shown > 0);
+    buffers->shown--;
+    buffers->used++;
+}
+
+/* complete.c */
 int rdy_uring_recv(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
 int rdy_uring_accept(struct rdy_backend *backend, int fd, uint64_t token);
 int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *send);
@@ -56,14 +76,8 @@ int rdy_uring_close_file(struct rdy_backend *backend, int fd);
 int rdy_uring_messages(struct rdy_backend *backend);
 int rdy_uring_recv_message(struct rdy_backend *backend, int fd, uint64_t token, bool is_data_there);
 
-/* Shows refilled buffers to the kernel. */
-void rdy_uring_show_refills(struct uring *uring);
-
 /* An operation's completion as a fact. */
 void rdy_uring_take_operation(const struct io_uring_cqe *cqe, bool is_overflow,
                               struct rdy_fact *fact);
-
-/* After the ring was closed. */
-void rdy_uring_free_buffers(struct uring *uring);
 
 #endif

@@ -101,25 +101,6 @@ static void receive_without_buffers_ends_with_enobufs_and_takes_nothing(void **s
     desk_close(&desk);
 }
 
-static void buffers_are_given_out_in_the_order_of_their_refills(void **state)
-{
-    struct rdy_fact facts[8];
-    struct desk desk;
-
-    (void)state;
-    desk_open(&desk, AF_INET);
-    desk.backend->ops->refill(desk.backend, 5);
-    desk.backend->ops->refill(desk.backend, 2);
-    begin_recv(&desk, false);
-    for (int i = 0; i < 2; i++) {
-        assert_int_equal(send(desk.fds[1], "x", 1, 0), 1);
-        assert_int_equal(desk.backend->ops->wait(desk.backend, SOON_NS, facts, 1), 1);
-        assert_int_equal(facts[0].buffer, i == 0 ? 5 : 2);
-        assert_int_equal(desk.memory[facts[0].buffer * BUFFER_SIZE], 'x');
-    }
-    desk_close(&desk);
-}
-
 static int send_now(struct desk *desk, void *data, size_t len, bool may_wait)
 {
     struct iovec piece = {.iov_base = data, .iov_len = len};
@@ -502,7 +483,6 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(receive_tells_of_an_end_that_came_before_it),
         cmocka_unit_test(receive_without_buffers_ends_with_enobufs_and_takes_nothing),
-        cmocka_unit_test(buffers_are_given_out_in_the_order_of_their_refills),
         cmocka_unit_test(send_that_fits_is_silent_and_done_with_the_wait_that_submits_it),
         cmocka_unit_test(send_that_does_not_fit_tells_in_the_same_wait_how_much_went),
         cmocka_unit_test(send_to_a_full_socket_says_eagain_in_the_same_wait),

@@ -60,8 +60,7 @@ struct fake_ops {
     unsigned char *memory;
     uint32_t buffers_count;
     uint32_t buffer_size;
-    uint32_t free[FAKE_BUFFERS_MAX]; /* handed out in the order in which they came back */
-    uint32_t free_first;
+    uint32_t free[FAKE_BUFFERS_MAX]; /* the one that came back last is handed out first */
     uint32_t free_count;
     uint32_t closing_count;
     int closing[FAKE_OPS_MAX]; /* by the next wait */

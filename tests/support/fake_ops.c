@@ -45,8 +45,7 @@ static void ops_refill(struct rdy_backend *backend, uint32_t buffer)
     struct fake_ops *ops = &fake_of(backend)->ops_state;
 
     rdy_assert(buffer < ops->buffers_count && ops->free_count < ops->buffers_count);
-    ops->free[(ops->free_first + ops->free_count) % FAKE_BUFFERS_MAX] = buffer;
-    ops->free_count++;
+    ops->free[ops->free_count++] = buffer;
 }
 
 static int op_add(struct fake *fake, struct fake_op op)
@@ -176,7 +175,7 @@ unsigned char *fake_ops_buffer(struct fake *fake, uint32_t *id)
 
     if (ops->free_count == 0)
         return NULL;
-    *id = ops->free[ops->free_first];
+    *id = ops->free[ops->free_count - 1];
     buffer = ops->memory + (size_t)*id * ops->buffer_size;
     rdy_unpoison(buffer, ops->buffer_size); /* it is the kernel's to write to, but only its */
     return buffer;
@@ -184,17 +183,14 @@ unsigned char *fake_ops_buffer(struct fake *fake, uint32_t *id)
 
 void fake_ops_use_buffer(struct fake *fake)
 {
-    struct fake_ops *ops = &fake->ops_state;
-
-    ops->free_first = (ops->free_first + 1) % FAKE_BUFFERS_MAX;
-    ops->free_count--;
+    fake->ops_state.free_count--;
 }
 
 void fake_ops_spare_buffer(struct fake *fake)
 {
     struct fake_ops *ops = &fake->ops_state;
 
-    rdy_poison(ops->memory + (size_t)ops->free[ops->free_first] * ops->buffer_size,
+    rdy_poison(ops->memory + (size_t)ops->free[ops->free_count - 1] * ops->buffer_size,
                ops->buffer_size);
 }
 

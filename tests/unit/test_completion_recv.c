@@ -35,6 +35,23 @@ static void what_stands_behind_the_received_bytes_is_nobodys(void **state)
     assert_int_equal(may_be_used(rig->held[0].data + 5), !checker_sees_garbage());
 }
 
+/* So the pool may be large for the worst case, and what is in use still stays in the cache. */
+static void buffer_that_came_back_last_is_filled_next(void **state)
+{
+    struct rig *rig = *state;
+    unsigned char *data = NULL;
+
+    rig_connect(rig);
+    for (int i = 0; i < 20; i++) {
+        rig_say(rig, "again", 5);
+        rig_run(rig, rig_poll_recv);
+        assert_int_equal(rig->result, 5);
+        assert_true(i == 0 || rig->held[0].data == data);
+        data = rig->held[0].data;
+        rig_release(rig);
+    }
+}
+
 static void task_that_waits_is_woken_by_what_comes(void **state)
 {
     struct rig *rig = *state;
@@ -435,6 +452,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         ON_THREE(received_bytes_come_in_a_buffer_of_the_pool),
         ON_THREE(what_stands_behind_the_received_bytes_is_nobodys),
+        ON_THREE(buffer_that_came_back_last_is_filled_next),
         ON_THREE(task_that_waits_is_woken_by_what_comes),
         ON_THREE(bytes_come_in_order_and_the_end_comes_last),
         ON_THREE(end_of_the_stream_can_be_asked_for_again),

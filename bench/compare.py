@@ -5,7 +5,8 @@
 The server runs on one processor, the load (`rdy load`, the same for every arm) on another. Each
 round starts every arm afresh, in alternating order, so that a drift of the machine meets all arms
 alike. What counts is the server's processor time for a request, and of that the ratio to the raw
-loop within the same round; the median of these ratios is the result.
+loop within the same round; the median of these ratios is the result. On a shared machine --tries
+leaves out the rounds in which others had the most of the processors' time.
 
     compare.py                              64, 1000 and 10,000 connections, 64 bytes
     compare.py --cell 64x1024 --cell 64x64x16    64 connections; 1 KiB, and 64 B at depth 16
@@ -150,7 +151,7 @@ def run_load(options, server, cell, counter=None):
     if child.returncode != 0 or summary is None:
         raise harness.Failure(f"rdy load ended with {child.returncode}: {err.strip()}")
     if window.is_empty():
-        raise harness.Failure("there was no moment with all connections open")
+        raise harness.Disturbed("all connections were open at one moment at most")
     errors = {what: count for what, count in summary["errors"].items() if count}
     if not summary["requests"] or errors:
         requests = summary["requests"]
@@ -212,15 +213,15 @@ def cell_lines(cell, arms, rounds, steady):
     width = max(14, *(len(arm.name) for arm in arms))
     columns = "{:<" + str(width) + "} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6}  {}"
     yield ""
-    yield f"{cell}, {len(rounds)} rounds"
+    yield f"{cell}, {rounds}"
     heads = ["arm", "cpu us/rq", "whole", "calls/rq", "steady", "rq/s", "p50 us", "p99 us"]
     heads += ["server", "load", f"cpu per request / {arms[0].name} (lowest, highest)"]
     yield columns.format(*heads)
     for position, arm in enumerate(arms):
-        ratios = ratios_of(rounds, position)
+        ratios = ratios_of(rounds.kept, position)
         ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.2f}, {max(ratios):.2f})"
         medians = [
-            f"{harness.median_of(rounds, position, key):.{places}f}"
+            f"{harness.median_of(rounds.kept, position, key):.{places}f}"
             for key, places in (
                 ("cpu_us", 3),
                 ("cpu_whole_us", 3),
@@ -243,7 +244,7 @@ def verdict_lines(arms, cells):
     yield ""
     for cell, rounds, _ in cells:
         for position, arm in enumerate(arms[1:], 1):
-            ratio = statistics.median(ratios_of(rounds, position))
+            ratio = statistics.median(ratios_of(rounds.kept, position))
             word = "within" if ratio <= RATIO_MAX else "MISSED:"
             yield f"{cell}: {arm.name} / {arms[0].name} = {ratio:.3f}, {word} {RATIO_MAX}"
 
@@ -265,7 +266,7 @@ def main():
     cells = []
     for cell in options.cell:
         with harness.Competitor(options.server_cpu if options.share_cpu else None):
-            rounds = harness.run_cell(options, arms, cell, run_arm)
+            rounds = harness.Rounds(options, arms, cell, run_arm)
             steady = steady_calls(options, arms, cell)
         cells.append((cell, rounds, steady))
         report.say(cell_lines(cell, arms, rounds, steady))
@@ -273,7 +274,7 @@ def main():
     report.save(
         {
             "cells": [
-                {**cell.record(), "rounds": rounds, "steady_calls": steady}
+                {**cell.record(), **rounds.record(), "steady_calls": steady}
                 for cell, rounds, steady in cells
             ]
         }

@@ -24,10 +24,15 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 START_S = 10
 STOP_S = 30
+STOLEN_MAX = 0.01  # of an arm's time: more is a disturbed round
 
 
 class Failure(Exception):
     """Something did not run as it should; the text says what, for one line on stderr."""
+
+
+class Disturbed(Failure):
+    """A round that cannot be used, and is no fault of what was measured."""
 
 
 # The same for `rdy echo` in completion mode.
@@ -369,6 +374,14 @@ def cells_parser(about, name, cell, metavar, duration_s):
     parser.add_argument("--cell", type=cell, action="append", metavar=metavar)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
+        "--tries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="up to N rounds, until enough had no time stolen by the hypervisor; those with the "
+        "least count",
+    )
+    parser.add_argument(
         "--duration", type=int, default=duration_s, help="seconds for each arm and round"
     )
     return parser
@@ -401,17 +414,61 @@ def chosen_arms(options):
     return [arms[name] for name in options.arms.split(",")]
 
 
-def run_cell(options, arms, cell, run_arm):
-    """All rounds of a cell, interleaved; every other round goes through the arms backwards."""
-    rounds = []
-    for number in range(options.rounds):
-        order = arms if number % 2 == 0 else list(reversed(arms))
-        done = {}
-        for arm in order:
-            print(f"  {cell}: round {number + 1} of {options.rounds}, {arm.name}", file=sys.stderr)
-            done[arm.name] = run_arm(options, arm, cell)
-        rounds.append([done[arm.name] for arm in arms])
-    return rounds
+def stolen_s(cpus):
+    """Seconds that the hypervisor gave to others while one of @cpus had something to do."""
+    lines = (text_of("/proc/stat") or "").splitlines()
+    words = {line.split()[0]: line.split() for line in lines if line.startswith("cpu")}
+    ticks = sum(int(words[f"cpu{cpu}"][8]) for cpu in set(cpus))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def run_watched(options, arm, cell, run_arm):
+    """One arm of a round, with the share of the time that was stolen from its processors."""
+    cpus = {options.server_cpu, options.load_cpu}
+    began, stolen = time.monotonic(), stolen_s(cpus)
+    figures = run_arm(options, arm, cell)
+    figures["stolen"] = (stolen_s(cpus) - stolen) / len(cpus) / (time.monotonic() - began)
+    return figures
+
+
+def run_round(options, arms, cell, number, run_arm):
+    """Every other round goes through the arms backwards."""
+    done = {}
+    for arm in arms if number % 2 == 0 else list(reversed(arms)):
+        print(f"  {cell}: round {number + 1}, {arm.name}", file=sys.stderr)
+        done[arm.name] = run_watched(options, arm, cell, run_arm)
+    return [done[arm.name] for arm in arms]
+
+
+def stolen_of(figures):
+    return max(arm["stolen"] for arm in figures)
+
+
+class Rounds:
+    """The rounds of a cell, interleaved: those that count, and those that were too disturbed."""
+
+    def __init__(self, options, arms, cell, run_arm):
+        tried = []
+        last = max(options.rounds, options.tries) - 1
+        for number in range(last + 1):
+            try:
+                tried.append(run_round(options, arms, cell, number, run_arm))
+            except Disturbed:
+                if number == last and not tried:
+                    raise
+            if sum(stolen_of(figures) <= STOLEN_MAX for figures in tried) >= options.rounds:
+                break
+        tried.sort(key=stolen_of)
+        self.kept, self.left_out = tried[: options.rounds], tried[options.rounds :]
+
+    def __str__(self):
+        text = f"{len(self.kept)} rounds"
+        if self.left_out:
+            text += f" of {len(self.kept) + len(self.left_out)}, the least disturbed"
+        return f"{text}; {100 * stolen_of(self.kept[-1]):.1f} % of an arm's time stolen at most"
+
+    def record(self):
+        return {"rounds": self.kept, "rounds_left_out": self.left_out}
 
 
 def median_of(rounds, position, key):

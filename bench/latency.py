@@ -103,14 +103,14 @@ def ratio_of(rounds, position, key):
 def cell_lines(cell, arms, rounds):
     columns = "{:<22} {:>8} {:>8} {:>8} {:>9} {:>7} {:>7}  {:<20} {:<20} {}"
     yield ""
-    yield f"{cell}, {len(rounds)} rounds; ratios are to {arms[0].name}"
+    yield f"{cell}, {rounds}; ratios are to {arms[0].name}"
     heads = ("arm", "p50 us", "p99 us", "p99.9 us", "cpu us/rq", "run/rq", "late %")
     yield columns.format(*heads, "p50 (low, high)", "p99", "cpu")
     for position, arm in enumerate(arms):
-        figures = [f"{harness.median_of(rounds, position, key):.1f}" for key in KEYS]
-        figures.append(f"{harness.median_of(rounds, position, 'times_run'):.2f}")
-        figures.append(f"{100 * harness.median_of(rounds, position, 'late_share'):.1f}")
-        ratios = [ratio_of(rounds, position, key) for key in ("p50_us", "p99_us", "cpu_us")]
+        figures = [f"{harness.median_of(rounds.kept, position, key):.1f}" for key in KEYS]
+        figures.append(f"{harness.median_of(rounds.kept, position, 'times_run'):.2f}")
+        figures.append(f"{100 * harness.median_of(rounds.kept, position, 'late_share'):.1f}")
+        ratios = [ratio_of(rounds.kept, position, key) for key in ("p50_us", "p99_us", "cpu_us")]
         yield columns.format(arm.name, *figures, *ratios).rstrip()
 
 
@@ -125,8 +125,8 @@ def main():
     report = harness.begin_cells(options)
     cells = []
     for cell in options.cell:
-        rounds = harness.run_cell(options, arms, cell, run_arm)
-        cells.append({**cell.record(), "rounds": rounds})
+        rounds = harness.Rounds(options, arms, cell, run_arm)
+        cells.append({**cell.record(), **rounds.record()})
         report.say(cell_lines(cell, arms, rounds))
     report.save({"cells": cells})
     return 0

@@ -3,8 +3,9 @@
  * What the size of the buffer pool costs who uses little of it at a time: eight streams, each of
  * which has received one message when the driver turns. The messages are put in by plain calls,
  * untimed; timed is the processor time of the receiving thread from its turn until the bytes have
- * been looked at and the buffers are back. A pool that hands out the buffer that came back last
- * goes on in the same eight buffers, however many it has; one that goes around evicts them.
+ * been looked at and the buffers are back, or (kept) those of some turns before. A pool that hands
+ * out the buffer that came back last goes on in the same few buffers, however many it has; one that
+ * goes around evicts them.
  */
 #include <array>
 #include <cerrno>
@@ -25,8 +26,8 @@ constexpr size_t kStreams = 8;
 class Receiver
 {
   public:
-    Receiver(int64_t backend, uint32_t buffers, size_t len)
-        : runtime_(opts(backend, buffers)), message_(len, 'x')
+    Receiver(int64_t backend, uint32_t buffers, size_t len, size_t kept)
+        : runtime_(opts(backend, buffers)), message_(len, 'x'), kept_(kept * kStreams)
     {
         clients_.fill(-1);
         for (rdy_stream &stream : streams_)
@@ -35,6 +36,8 @@ class Receiver
     }
     ~Receiver()
     {
+        for (rdy_buf &buf : kept_)
+            rdy_buf_release(&buf);
         for (rdy_stream &stream : streams_)
             rdy_stream_close(&stream);
         for (const int client : clients_)
@@ -100,6 +103,8 @@ class Receiver
             for (size_t i = 0; i < buf.len; i += 64)
                 sum_ += buf.data[i];
             left_ -= buf.len;
+            if (!kept_.empty())
+                std::swap(buf, kept_[kept_at_++ % kept_.size()]);
             rdy_buf_release(&buf);
         }
         return count == 0 ? -EPIPE : static_cast<int>(count);
@@ -126,6 +131,8 @@ class Receiver
     std::array<rdy_stream, kStreams> streams_ = {};
     std::array<int, kStreams> clients_ = {};
     std::vector<char> message_;
+    std::vector<rdy_buf> kept_; // the last of them, until others take their place
+    size_t kept_at_ = 0;
     size_t left_ = 0;
     uint64_t sum_ = 0;
     bool is_broken_ = false;
@@ -136,7 +143,7 @@ void received_buffers(benchmark::State &state)
 {
     const rdy_bench::Pinned pinned(0);
     Receiver receiver(state.range(0), static_cast<uint32_t>(state.range(1)),
-                      static_cast<size_t>(state.range(2)));
+                      static_cast<size_t>(state.range(2)), static_cast<size_t>(state.range(3)));
 
     // Once before: a pool is made by the first who receives.
     if (!receiver.is_open() || receiver.burst() < 0) {
@@ -157,24 +164,29 @@ void received_buffers(benchmark::State &state)
 
 void rows(benchmark::internal::Benchmark *bench)
 {
-    bench->ArgNames({"backend", "buffers", "bytes"});
+    bench->ArgNames({"backend", "buffers", "bytes", "kept"});
     for (const int64_t bytes : {64, 16384})
         for (const int64_t backend : {rdy_bench::kUring, rdy_bench::kEpoll})
             for (const int64_t buffers : {16, 128, 1024, 4096})
-                bench->Args({backend, buffers, bytes});
+                bench->Args({backend, buffers, bytes, 0});
+    for (const int64_t buffers : {32, 1024})
+        bench->Args({rdy_bench::kUring, buffers, 16384, 2});
 }
 BENCHMARK(received_buffers)->Apply(rows)->UseManualTime();
 
 const rdy_bench::AddGoal goals[] = {
     {"16 KiB received, of 128 buffers / of 16, on io_uring",
-     "received_buffers/backend:1/buffers:128/bytes:16384",
-     "received_buffers/backend:1/buffers:16/bytes:16384", 1.1},
+     "received_buffers/backend:1/buffers:128/bytes:16384/kept:0",
+     "received_buffers/backend:1/buffers:16/bytes:16384/kept:0", 1.1},
     {"16 KiB received, of 4096 buffers / of 16, on io_uring",
-     "received_buffers/backend:1/buffers:4096/bytes:16384",
-     "received_buffers/backend:1/buffers:16/bytes:16384", 1.1},
+     "received_buffers/backend:1/buffers:4096/bytes:16384/kept:0",
+     "received_buffers/backend:1/buffers:16/bytes:16384/kept:0", 1.1},
     {"16 KiB received, of 4096 buffers / of 16, on epoll",
-     "received_buffers/backend:2/buffers:4096/bytes:16384",
-     "received_buffers/backend:2/buffers:16/bytes:16384", 1.1},
+     "received_buffers/backend:2/buffers:4096/bytes:16384/kept:0",
+     "received_buffers/backend:2/buffers:16/bytes:16384/kept:0", 1.1},
+    {"the same kept for two turns, of 1024 / of 32, on io_uring",
+     "received_buffers/backend:1/buffers:1024/bytes:16384/kept:2",
+     "received_buffers/backend:1/buffers:32/bytes:16384/kept:2", 1.1},
 };
 
 } // namespace

@@ -8,13 +8,15 @@
  * would be taken next, which move back by as many places.
  *
  * That is only ours to do while the kernel does not look at the ring: on a ring that defers its
- * task work, where receives run in our own enters alone: no worker thread of the kernel runs a
- * multishot receive. And we must know where the front is: the kernel tells of each buffer that it
- * took, but we may not have heard of all yet. Otherwise those that came back are added behind.
+ * task work, where receives run in our own enters alone. Before 6.9 a worker thread could run one
+ * for which there had been no memory to wait in its place, so it must be a kernel that is newer.
+ * And we must know where the front is: the kernel tells of each buffer that it took, but we may not
+ * have heard of all yet. Otherwise those that came back are added behind. That the kernel took
+ * those that we had in front is looked at all the time; if once it did not, none is moved again.
  *
  * To move all of them would make it a stack, last back first out. As far down as that nobody looks:
- * as many move as the turns of late have taken (`hot`), and what is pushed out of those places goes
- * to the end.
+ * as many move as were out at a time of late (`hot`), up to what a cache may hold, and what is
+ * pushed out of those places goes to the end.
  */
 #include "engine/base.h"
 
@@ -26,6 +28,8 @@
 #include <stdlib.h>
 
 #define PAGE_BYTES 65536 /* at least a page on every architecture */
+#define HOT_MAX    128u  /* of 16 KiB they fill two MiB */
+#define HOT_FADE   32u
 
 static size_t whole_pages(size_t bytes)
 {
@@ -46,6 +50,9 @@ int rdy_uring_lend(struct rdy_backend *backend, void *memory, uint32_t count, ui
     if (uring->ring.rung > RDY_RUNG_SINGLE_COOP)
         return -EOPNOTSUPP;
     *buffers = (struct rdy_uring_buffers){.memory = memory, .count = count, .size = size};
+    /* Bundles came with 6.10, and no flag with 6.9. */
+    buffers->can_move = uring->ring.rung == RDY_RUNG_DEFER &&
+                        (uring->ring.uring.features & IORING_FEAT_RECVSEND_BUNDLE) != 0;
     buffers->ring = aligned_alloc(PAGE_BYTES, bytes);
     buffers->back = malloc(count * sizeof(*buffers->back));
     rc = -ENOMEM;
@@ -74,19 +81,14 @@ void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer)
 {
     struct rdy_uring_buffers *buffers = &uring_of(backend)->buffers;
 
-    rdy_debug(buffer < buffers->count && buffers->shown + buffers->back_count < buffers->count);
+    rdy_assert(buffer < buffers->count && buffers->shown + buffers->back_count < buffers->count);
     buffers->back[buffers->back_count++] = (uint16_t)buffer;
-}
-
-static struct io_uring_buf *entry_at(const struct rdy_uring_buffers *buffers, uint32_t position)
-{
-    return &buffers->ring->bufs[position & (buffers->count - 1)];
 }
 
 /* Not the last field: in the first entry that is the ring's tail. */
 static void put(const struct rdy_uring_buffers *buffers, uint32_t position, uint16_t id)
 {
-    struct io_uring_buf *entry = entry_at(buffers, position);
+    struct io_uring_buf *entry = rdy_uring_buffer_at(buffers, position);
 
     entry->addr = (uint64_t)(uintptr_t)(buffers->memory + (size_t)id * buffers->size);
     entry->len = buffers->size;
@@ -113,33 +115,44 @@ static void put_in_front(const struct rdy_uring_buffers *buffers, uint32_t tail,
         uint32_t position = place < moving ? head + place : tail + (place - moving);
 
         if (place >= back_count)
-            put(buffers, position, entry_at(buffers, head + place - back_count)->bid);
+            put(buffers, position, rdy_uring_buffer_at(buffers, head + place - back_count)->bid);
         else
             put(buffers, position, buffers->back[back_count - 1 - place]);
     }
 }
 
-/* How many places the turns of late took from: as many as the greediest, forgotten by and by. */
+/* As many as are out, and come back with this; those of a busier time are forgotten by and by. */
 static void note_use(struct rdy_uring_buffers *buffers)
 {
-    uint32_t faded = buffers->hot - (buffers->hot + 7) / 8;
+    uint32_t out = buffers->count - buffers->shown;
+    uint32_t faded = buffers->hot - (buffers->hot + HOT_FADE - 1) / HOT_FADE;
 
-    buffers->hot = buffers->used > faded ? buffers->used : faded;
-    buffers->used = 0;
+    buffers->hot = out > faded ? out : faded;
+    if (buffers->hot > HOT_MAX)
+        buffers->hot = HOT_MAX;
+}
+
+/* The sums are only the same when all was heard: completions may come in another order. */
+static bool may_move(struct uring *uring)
+{
+    struct rdy_uring_buffers *buffers = &uring->buffers;
+
+    if (!buffers->can_move || !rdy_ring_is_read_out(&uring->ring))
+        return false;
+    buffers->can_move = buffers->sum_taken == buffers->sum_front;
+    return buffers->can_move;
 }
 
 void rdy_uring_show_refills(struct uring *uring)
 {
     struct rdy_uring_buffers *buffers = &uring->buffers;
-    uint32_t moving;
 
-    if (buffers->used > 0)
-        note_use(buffers);
     if (buffers->back_count == 0)
         return;
-    moving = buffers->hot < buffers->shown ? buffers->hot : buffers->shown;
-    if (uring->ring.rung == RDY_RUNG_DEFER && rdy_ring_is_read_out(&uring->ring))
-        put_in_front(buffers, buffers->ring->tail, moving);
+    note_use(buffers);
+    if (may_move(uring))
+        put_in_front(buffers, buffers->ring->tail,
+                     buffers->hot < buffers->shown ? buffers->hot : buffers->shown);
     else
         put_behind(buffers, buffers->ring->tail);
     io_uring_buf_ring_advance(buffers->ring, (int)buffers->back_count);

@@ -130,7 +130,7 @@ static int uring_take(struct uring *uring, uint32_t position, struct rdy_fact *f
         else
             rdy_uring_take_operation(cqe, is_overflow, fact);
         if (fact->flags & RDY_FACT_BUFFER)
-            rdy_uring_note_taken(&uring->buffers);
+            rdy_uring_note_taken(&uring->buffers, fact->buffer);
         return 1;
     }
     if (cqe->user_data == WAKE_USER_DATA)

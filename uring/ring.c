@@ -71,6 +71,12 @@ bool rdy_ring_is_read_out(const struct rdy_ring *ring)
     return rdy_ring_ready(ring) == 0 && !ring_is_overflowing(ring);
 }
 
+/* Said by -EBADR only when an enter finds nothing else to tell; the counter says it at once. */
+static bool ring_has_dropped(const struct rdy_ring *ring)
+{
+    return IO_URING_READ_ONCE(*ring->uring.cq.koverflow) != 0;
+}
+
 /* What an enter waits for: nothing, some completions, or a batch of them if they come soon. */
 struct ring_wait {
     uint32_t count;
@@ -220,6 +226,8 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
      */
     if (rc == -EINTR)
         rdy_a64_bump(&ring->backend->interruptions, 1);
+    if (rdy_unlikely(ring_has_dropped(ring)))
+        rc = -EBADR;
     if (rc >= 0 || rc == -EINTR || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY) {
         ring->backend->has_begun = false;
         return 0;

@@ -22,9 +22,11 @@ struct rdy_uring_buffers {
     uint32_t back_count;
     uint32_t count;
     uint32_t size;
-    uint32_t shown; /* with the kernel, as far as its completions tell */
-    uint32_t used;  /* taken by the kernel since the last wait */
-    uint32_t hot;   /* how many of them matter to the cache; see buffers.c */
+    uint32_t shown;     /* with the kernel, as far as its completions tell */
+    uint32_t hot;       /* how many of them matter to the cache; see buffers.c */
+    bool can_move;      /* what the kernel was shown may be put in another order */
+    uint32_t sum_taken; /* of the ids that the kernel took, modulo 2^32 */
+    uint32_t sum_front; /* of those that were in front then */
 };
 
 struct uring {
@@ -55,12 +57,19 @@ void rdy_uring_show_refills(struct uring *uring);
 /* After the ring was closed. */
 void rdy_uring_free_buffers(struct uring *uring);
 
-/* The kernel says that it took one. */
-static inline void rdy_uring_note_taken(struct rdy_uring_buffers *buffers)
+static inline struct io_uring_buf *rdy_uring_buffer_at(const struct rdy_uring_buffers *buffers,
+                                                       uint32_t position)
 {
-    rdy_debug(buffers->shown > 0);
+    return &buffers->ring->bufs[position & (buffers->count - 1)];
+}
+
+/* The kernel says that it took this one. */
+static inline void rdy_uring_note_taken(struct rdy_uring_buffers *buffers, uint32_t id)
+{
+    rdy_assert(buffers->shown > 0);
+    buffers->sum_taken += id;
+    buffers->sum_front += rdy_uring_buffer_at(buffers, buffers->ring->tail - buffers->shown)->bid;
     buffers->shown--;
-    buffers->used++;
 }
 
 /* complete.c */

@@ -204,6 +204,30 @@ static void failure_behind_a_full_portion_waits_for_the_next_call(void **state)
     desk_close(&desk);
 }
 
+/* --- buffers --- */
+
+/* Before 6.9 a receive might run in a thread of the kernel's, which reads the ring of buffers. */
+static void buffers_are_only_moved_on_a_kernel_that_receives_nowhere_else(void **state)
+{
+    static unsigned char memory[2][64];
+
+    (void)state;
+    for (int is_older = 0; is_older < 2; is_older++) {
+        const struct uring *uring;
+        struct desk desk;
+        uint32_t features;
+
+        odd.features_missing = is_older ? IORING_FEAT_RECVSEND_BUNDLE : 0;
+        desk_open(&desk);
+        uring = uring_of(desk.backend);
+        features = uring->ring.uring.features;
+        assert_int_equal(desk.ops->lend(desk.backend, memory, 2, 64), 0);
+        assert_int_equal(uring->buffers.can_move, (features & IORING_FEAT_RECVSEND_BUNDLE) != 0);
+        assert_true(!is_older || !uring->buffers.can_move);
+        desk_close(&desk);
+    }
+}
+
 /* --- death --- */
 
 /* Of a kernel that dropped completions nothing more can be concluded. */
@@ -225,6 +249,22 @@ static void dead_ring_says_whether_facts_were_lost_with_it(void **state)
         assert_int_equal(desk.ops->close_file(desk.backend, desk.fd), -EBUSY);
         desk_close(&desk);
     }
+}
+
+/* The kernel counts what it drops; that it tells by -EBADR is only when it has nothing better. */
+static void dropped_completion_is_death_whatever_else_comes(void **state)
+{
+    struct desk desk;
+
+    (void)state;
+    desk_open(&desk);
+    desk_arm(&desk, 1);
+    *uring_of(desk.backend)->ring.uring.cq.koverflow = 1;
+    assert_int_equal(desk_wait(&desk, SOON), -EBADR);
+    assert_true(desk.backend->has_lost);
+    assert_int_equal(desk.ops->salvage(desk.backend, desk.facts, ENTRIES), 1);
+    assert_int_equal(desk.facts[0].token, TOKEN(1));
+    desk_close(&desk);
 }
 
 static void dead_ring_is_not_drained_for_ever(void **state)
@@ -450,6 +490,8 @@ int main(void)
         ODD(interrupted_wait_is_counted_and_finds_nothing),
         ODD(failure_behind_a_full_portion_waits_for_the_next_call),
         ODD(dead_ring_says_whether_facts_were_lost_with_it),
+        ODD(dropped_completion_is_death_whatever_else_comes),
+        ODD(buffers_are_only_moved_on_a_kernel_that_receives_nowhere_else),
         ODD(dead_ring_is_not_drained_for_ever),
         ODD(kernel_that_cannot_cancel_all_is_asked_once),
         ODD(cancel_that_came_too_late_is_made_again),

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include <liburing.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -27,10 +28,11 @@ namespace
 
 constexpr size_t kMessages = 5000;
 constexpr uint64_t kPauseNs = 1000000;
-constexpr size_t kArms = 4;
+constexpr size_t kArms = 5;
 
 enum Arm : int64_t {
     kBare,
+    kBareRing,
     kEpollReadiness,
     kUringReadiness,
     kUringCompletion
@@ -88,6 +90,95 @@ void read_bare(const rdy_bench::Connection &wire, Samples *samples)
             break;
     }
     close(epoll);
+}
+
+// A ring by hand: one receive that goes on, into provided buffers.
+class BareRing
+{
+  public:
+    explicit BareRing(int fd)
+    {
+        io_uring_params params = {};
+
+        params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+        has_ring_ = io_uring_queue_init_params(8, &ring_, &params) == 0;
+        is_open_ = has_ring_ && lend() && begin(fd);
+    }
+    ~BareRing()
+    {
+        if (has_ring_)
+            io_uring_queue_exit(&ring_);
+    }
+    BareRing(const BareRing &) = delete;
+    BareRing &operator=(const BareRing &) = delete;
+
+    // Sleeps for the next message; false if there is none.
+    bool take(Samples *samples)
+    {
+        io_uring_cqe *cqe;
+        bool is_sound;
+        size_t id;
+
+        if (!is_open_ || io_uring_submit_and_wait(&ring_, 1) < 0 ||
+            io_uring_peek_cqe(&ring_, &cqe) != 0)
+            return false;
+        id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
+        is_sound = samples->add(bytes_[id].data(), cqe->res) && (cqe->flags & IORING_CQE_F_MORE);
+        give(id);
+        io_uring_cqe_seen(&ring_, cqe);
+        return is_sound;
+    }
+
+  private:
+    static constexpr unsigned kBuffers = 8;
+
+    bool lend()
+    {
+        io_uring_buf_reg reg = {};
+
+        reg.ring_addr = reinterpret_cast<uintptr_t>(entries_.data());
+        reg.ring_entries = kBuffers;
+        if (io_uring_register_buf_ring(&ring_, &reg, 0) != 0)
+            return false;
+        for (size_t id = 0; id < kBuffers; id++)
+            give(id);
+        return true;
+    }
+    bool begin(int fd)
+    {
+        io_uring_sqe *const sqe = io_uring_get_sqe(&ring_);
+
+        if (!sqe)
+            return false;
+        io_uring_prep_recv_multishot(sqe, fd, nullptr, 0, 0);
+        sqe->flags |= IOSQE_BUFFER_SELECT;
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+        return true;
+    }
+    void give(size_t id)
+    {
+        io_uring_buf &entry = entries_[given_++ % kBuffers];
+
+        entry.addr = reinterpret_cast<uintptr_t>(bytes_[id].data());
+        entry.len = static_cast<uint32_t>(bytes_[id].size());
+        entry.bid = static_cast<uint16_t>(id);
+        io_uring_buf_ring_advance(reinterpret_cast<io_uring_buf_ring *>(entries_.data()), 1);
+    }
+
+    alignas(4096) std::array<io_uring_buf, kBuffers> entries_ = {};
+    size_t given_ = 0;
+    std::array<std::array<char, 512>, kBuffers> bytes_ = {};
+    io_uring ring_ = {};
+    bool has_ring_ = false;
+    bool is_open_ = false;
+};
+
+void read_bare_ring(const rdy_bench::Connection &wire, Samples *samples)
+{
+    BareRing ring(wire.inside());
+
+    while (!samples->is_full() && ring.take(samples)) {
+    }
 }
 
 struct Reader {
@@ -152,6 +243,9 @@ void read_arm(size_t arm, rdy_bench::Connection *wire, Samples *samples)
     case kBare:
         read_bare(*wire, samples);
         break;
+    case kBareRing:
+        read_bare_ring(*wire, samples);
+        break;
     case kEpollReadiness:
         read_rdy(wire, rdy_bench::kEpoll, false, samples);
         break;
@@ -169,7 +263,7 @@ void write_all(const std::array<rdy_bench::Connection, kArms> &wires)
 {
     const rdy_bench::Pinned pinned(1);
     const timespec pause = {0, static_cast<long>(kPauseNs)};
-    std::array<size_t, kArms> order = {0, 1, 2, 3};
+    std::array<size_t, kArms> order = {0, 1, 2, 3, 4};
     std::minstd_rand random;
 
     for (size_t cycle = 0; cycle < kMessages; cycle++) {
@@ -241,21 +335,35 @@ void rows(benchmark::internal::Benchmark *bench)
 {
     bench->ArgNames({"arm", "thousandths"});
     for (const int64_t thousandths : {500, 990, 999})
-        for (const int64_t arm : {kBare, kEpollReadiness, kUringReadiness, kUringCompletion})
+        for (int64_t arm = 0; arm < static_cast<int64_t>(kArms); arm++)
             bench->Args({arm, thousandths});
 }
 BENCHMARK(wake_to_read_in_turn)->Apply(rows)->UseManualTime()->Iterations(1);
 
 const rdy_bench::AddGoal goals[] = {
-    {"wake to read, half of all: completion / bare epoll",
-     "wake_to_read_in_turn/arm:3/thousandths:500", "wake_to_read_in_turn/arm:0/thousandths:500", 0},
-    {"wake to read, half of all: io_uring / bare epoll",
-     "wake_to_read_in_turn/arm:2/thousandths:500", "wake_to_read_in_turn/arm:0/thousandths:500", 0},
-    {"wake to read, 99 %: completion / bare epoll", "wake_to_read_in_turn/arm:3/thousandths:990",
+    {"wake to read, 50 %: bare io_uring / bare epoll", "wake_to_read_in_turn/arm:1/thousandths:500",
+     "wake_to_read_in_turn/arm:0/thousandths:500", 0},
+    {"wake to read, 50 %: epoll / bare epoll", "wake_to_read_in_turn/arm:2/thousandths:500",
+     "wake_to_read_in_turn/arm:0/thousandths:500", 0},
+    {"wake to read, 50 %: io_uring / bare epoll", "wake_to_read_in_turn/arm:3/thousandths:500",
+     "wake_to_read_in_turn/arm:0/thousandths:500", 0},
+    {"wake to read, 50 %: completion / bare epoll", "wake_to_read_in_turn/arm:4/thousandths:500",
+     "wake_to_read_in_turn/arm:0/thousandths:500", 0},
+    {"wake to read, 99 %: bare io_uring / bare epoll", "wake_to_read_in_turn/arm:1/thousandths:990",
      "wake_to_read_in_turn/arm:0/thousandths:990", 0},
-    {"wake to read, 99 %: io_uring / bare epoll", "wake_to_read_in_turn/arm:2/thousandths:990",
+    {"wake to read, 99 %: epoll / bare epoll", "wake_to_read_in_turn/arm:2/thousandths:990",
      "wake_to_read_in_turn/arm:0/thousandths:990", 0},
-    {"wake to read, 99.9 %: completion / bare epoll", "wake_to_read_in_turn/arm:3/thousandths:999",
+    {"wake to read, 99 %: io_uring / bare epoll", "wake_to_read_in_turn/arm:3/thousandths:990",
+     "wake_to_read_in_turn/arm:0/thousandths:990", 0},
+    {"wake to read, 99 %: completion / bare epoll", "wake_to_read_in_turn/arm:4/thousandths:990",
+     "wake_to_read_in_turn/arm:0/thousandths:990", 0},
+    {"wake to read, 99.9 %: bare io_uring / bare epoll",
+     "wake_to_read_in_turn/arm:1/thousandths:999", "wake_to_read_in_turn/arm:0/thousandths:999", 0},
+    {"wake to read, 99.9 %: epoll / bare epoll", "wake_to_read_in_turn/arm:2/thousandths:999",
+     "wake_to_read_in_turn/arm:0/thousandths:999", 0},
+    {"wake to read, 99.9 %: io_uring / bare epoll", "wake_to_read_in_turn/arm:3/thousandths:999",
+     "wake_to_read_in_turn/arm:0/thousandths:999", 0},
+    {"wake to read, 99.9 %: completion / bare epoll", "wake_to_read_in_turn/arm:4/thousandths:999",
      "wake_to_read_in_turn/arm:0/thousandths:999", 0},
 };
 

@@ -43,7 +43,7 @@ struct rdy_driver_opts {
     bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
     uint32_t buffers_count;  /* of the pool; a power of two up to 32768; default 128. More cost
                                 memory, no cache: the one that came back last is filled next
-                                (by a ring if it is not embedded, on Linux 6.10) */
+                                (by a ring if it is not embedded, from Linux 6.10) */
     uint32_t buffer_size;    /* bytes of each, 64 to 1 MiB; default 16384 */
     uint32_t recv_queue_max; /* buffers that may wait in a stream or a datagram socket; default 16
                                 and 64, at most 4096 */

@@ -425,7 +425,7 @@ int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *t
         int fd;
         int rc;
 
-        if (rdy_event_is_shutdown(event))
+        if (rdy_event_is_shutdown(event) && !rdy_accept_has_more(lane))
             return rdy_scheduled_io_error(listener->reg.io);
         /* Asked before: what was taken cannot be put back. */
         if (!rdy_driver_has_room(listener->reg.driver))
@@ -440,6 +440,13 @@ int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *t
             return rc;
     }
     return rdy_task_give_way(task);
+}
+
+bool rdy_completion_has_accepted(const struct rdy_listener *listener)
+{
+    const struct rdy_scheduled_io *io = listener->reg.io;
+
+    return (io->flags & RDY_IO_LANE) && rdy_accept_has_more(rdy_lane_of(io));
 }
 
 int rdy_buf_take(struct rdy_runtime *runtime, size_t len, struct rdy_buf *buf)

@@ -29,6 +29,9 @@ static inline uint32_t rdy_completion_flags(uint32_t socket_flags)
  * -EOPNOTSUPP: none is here, and the caller is to accept(2). */
 int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *task);
 
+/* True if a ring has accepted connections that nobody took; that ring may be lost. */
+bool rdy_completion_has_accepted(const struct rdy_listener *listener);
+
 /* poll_read() and poll_write() of a stream whose bytes go through its lane. */
 ssize_t rdy_completion_poll_read(struct rdy_stream *stream, struct rdy_task *task, void *buf,
                                  size_t buf_len);

@@ -16,7 +16,7 @@
  */
 #include "engine/serve.h"
 
-#include "engine/lane.h"
+#include "engine/completion.h"
 
 #define PAUSE_NS  (50 * RDY_NS_PER_MS)
 #define DRAIN_MAX 65536u
@@ -154,11 +154,18 @@ static void count_failure(struct rdy_accept_loop *loop)
     loop->is_starved = true;
 }
 
-/* As when epoll, in the place of a lost ring, had no room for it: no try will ever succeed. */
+/*
+ * As when epoll, in the place of a lost ring, had no room for it: no try will ever succeed, but for
+ * those that take what the ring had accepted.
+ */
 static bool listener_has_ended(const struct rdy_accept_loop *loop)
 {
-    return loop->listener->fd < 0 ||
-           rdy_event_is_shutdown(rdy_ready_event(&loop->listener->reg, RDY_INTEREST_READ));
+    const struct rdy_listener *listener = loop->listener;
+
+    if (listener->fd < 0)
+        return true;
+    return loop->held.fd < 0 && !rdy_completion_has_accepted(listener) &&
+           rdy_event_is_shutdown(rdy_ready_event(&listener->reg, RDY_INTEREST_READ));
 }
 
 int rdy_accept_loop_poll(struct rdy_accept_loop *loop, struct rdy_task *task)

@@ -5,6 +5,7 @@
  */
 #include "tests/support/rig.h"
 
+#include <rdy/serve.h>
 #include <rdy/stream_io.h>
 
 #include "engine/driver.h"
@@ -202,6 +203,78 @@ static void connections_from_before_and_after_the_loss_are_accepted(void **state
     rdy_listener_close(&listening.listener);
 }
 
+struct visit {
+    struct rdy_stream stream;
+    char byte;
+};
+
+static uint32_t visits_ended;
+
+/* A session: hears the end of its peer. */
+static int poll_visit(struct rdy_task *task, void *self)
+{
+    struct visit *visit = self;
+    ssize_t got = rdy_stream_poll_read(&visit->stream, task, &visit->byte, 1);
+
+    if (got == RDY_PENDING)
+        return RDY_PENDING;
+    assert_int_equal(got, 0);
+    visits_ended++;
+    return 0;
+}
+
+/*
+ * Epoll, in the place of the lost ring, has no room for the listener: it has ended. What the ring
+ * had accepted gets its sessions all the same, and is not kept from them by a shortage.
+ */
+static void accepted_connections_outlive_their_listener(void **state)
+{
+    static const struct rdy_task_spec session = {.poll = poll_visit,
+                                                 .self_size = sizeof(struct visit)};
+    struct rdy_driver_opts driver_opts = {.entries_max = 2}; /* the listener, and one of them */
+    struct rig *rig = *state;
+    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t addr_len = sizeof(addr);
+    struct listening listening = {.listener.fd = -1, .stream.fd = -1};
+    struct rdy_driver *driver;
+    struct rdy_task_id id;
+    struct rdy_join join = {0};
+    int peers[2];
+    int result = 0;
+
+    rig_reopen(rig, &driver_opts);
+    driver = rdy_runtime_driver(rig->runtime);
+    assert_int_equal(rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
+                                       sizeof(addr), &opts),
+                     0);
+    assert_int_equal(getsockname(listening.listener.fd, (struct sockaddr *)&addr, &addr_len), 0);
+    id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    for (int i = 0; i < 2; i++)
+        peers[i] = connect_to(&addr);
+    rig_turn(rig);
+
+    driver->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    assert_true(rdy_driver_turn(driver, 0) >= 0);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    rdy_scheduled_io_end(listening.listener.reg.io, -ENOMEM);
+
+    visits_ended = 0;
+    assert_int_equal(rdy_serve(rig->runtime, &listening.listener, &session, &id), 0);
+    assert_int_equal(rdy_join_open(&join, rig->runtime, id), 0);
+    rig_turn(rig); /* the second finds no room, and is waited with */
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(close(peers[i]), 0);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    assert_int_equal(visits_ended, 2);
+    assert_int_equal(rdy_join_poll(&join, &(struct rdy_waker){0}, &result), 0);
+    assert_int_equal(result, -ENOMEM);
+    rdy_listener_close(&listening.listener);
+}
+
 /* Connections and the room for them are freed all the same; ASan sees that. */
 static void runtime_closes_over_an_accept_that_never_ends(void **state)
 {
@@ -230,6 +303,7 @@ int main(void)
         ON_FAKE_ONLY(wait_for_the_end_that_was_woken_for_nothing_goes_on),
         ON_FAKE_ONLY(stream_ends_of_which_a_dead_ring_has_lost_bytes),
         ON_FAKE_ONLY(connections_from_before_and_after_the_loss_are_accepted),
+        ON_FAKE_ONLY(accepted_connections_outlive_their_listener),
         ON_FAKE_ONLY(runtime_closes_over_an_accept_that_never_ends),
     };
 

@@ -11,6 +11,7 @@
 #include <rdy/runtime.h>
 
 #include "engine/lane_accept.h"
+#include "engine/lane_plain.h"
 #include "engine/poison.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
@@ -185,7 +186,12 @@ static int wait_to_send(struct rdy_stream *stream, struct rdy_task *task, struct
 
 static bool is_flushed(const struct rdy_lane *lane)
 {
-    return !lane->unsent.first && lane->send == RDY_SEND_IDLE;
+    return !lane->unsent.first && (lane->send == RDY_SEND_IDLE || lane->send == RDY_SEND_GATHERED);
+}
+
+static bool has_room(const struct rdy_lane *lane, uint32_t unsent_max)
+{
+    return is_flushed(lane) || (unsent_max > 0 && lane->unsent_bytes < unsent_max);
 }
 
 /* 0 when at most @unsent_max bytes are unsent; RDY_PENDING or -errno. */
@@ -197,13 +203,13 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
 
         if (rdy_event_is_shutdown(rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE)))
             return rdy_scheduled_io_error(stream->reg.io);
-        if (lane->unsent.first && !rdy_stream_is_native(stream))
+        if (!has_room(lane, unsent_max) && !rdy_stream_is_native(stream))
             rdy_plain_pump(lane);
         if (lane->send_error)
             return lane->send_error;
         if (unsent_max > 0 && lane->is_shut)
             return -EPIPE;
-        if (is_flushed(lane) || (unsent_max > 0 && lane->unsent_bytes < unsent_max))
+        if (has_room(lane, unsent_max))
             return 0;
         rc = wait_to_send(stream, task, lane);
         if (rc != 0)
@@ -228,8 +234,6 @@ int rdy_stream_poll_send(struct rdy_stream *stream, struct rdy_task *task, struc
         return rc;
     if (rc == 0)
         rc = rdy_send_add(lane, buf);
-    if (rc == 0 && !rdy_stream_is_native(stream))
-        rdy_plain_pump(lane);
     rdy_task_spend(task);
     return rc;
 }
@@ -344,8 +348,6 @@ ssize_t rdy_completion_poll_write(struct rdy_stream *stream, struct rdy_task *ta
     rc = rdy_send_add(lane, &buf);
     if (rc < 0)
         rdy_buf_release(&buf);
-    else if (!completion->is_native)
-        rdy_plain_pump(lane);
     return rc < 0 ? rc : (ssize_t)len;
 }
 

@@ -7,6 +7,7 @@
  * poll that the kernel ended by itself is armed again under a new token, so that a late fact of the
  * old arming is not taken for one of the new.
  */
+#include "engine/lane_plain.h"
 #include "engine/message.h"
 #include "engine/probe.h"
 #include "engine/translate.h"

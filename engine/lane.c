@@ -5,6 +5,7 @@
  */
 #include "engine/lane_accept.h"
 #include "engine/lane_connect.h"
+#include "engine/lane_plain.h"
 #include "engine/message.h"
 
 #include <stdlib.h>
@@ -181,6 +182,7 @@ int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_
     completion->is_doubtful = completion->trying.first != NULL;
     if (completion->dirty.first)
         rdy_send_try_all(completion);
+    rdy_plain_flush(completion);
     if (completion->unarmed_count > 0)
         rdy_recv_arm_all(completion);
     driver->is_dispatching = was_dispatching;
@@ -207,7 +209,8 @@ bool rdy_completion_has_work(const struct rdy_completion *completion)
     bool can_arm =
         completion->unarmed_count > 0 && (pool->free_count > 0 || pool->queued_count > 0);
 
-    return completion->dirty.first || completion->trying.first || can_arm;
+    return completion->dirty.first || completion->trying.first || completion->gathered.first ||
+           can_arm;
 }
 
 bool rdy_completion_has_news(const struct rdy_driver *driver)
@@ -336,6 +339,7 @@ void rdy_completion_survive(struct rdy_completion *completion)
     completion->is_native = false;
     completion->dirty = (struct rdy_lane_list){0};
     completion->trying = (struct rdy_lane_list){0};
+    completion->gathered = (struct rdy_lane_list){0};
     rdy_buffer_pool_reclaim(&completion->pool);
 }
 

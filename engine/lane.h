@@ -14,6 +14,7 @@
  *
  *   recv, accept   IDLE -> ACTIVE -> IDLE (starved, paused, broken off) or ENDED (end, error)
  *   send           IDLE -> QUEUED -> TRYING -> IDLE, or TRYING -> UNFINISHED -> WAITING -> IDLE
+ *   send, plain    IDLE -> GATHERED -> IDLE
  *   connect        QUEUED -> CONNECTING -> IDLE: connected, failed, or left to connect(2)
  *
  * A try is made in the turn after the hand-over, for all that came by then, and says nothing if all
@@ -45,6 +46,7 @@ enum rdy_send_state {
     RDY_SEND_UNFINISHED, /* still on that list, though its fact has come */
     RDY_SEND_WAITING,    /* with the backend: a fact will come */
     RDY_SEND_CONNECTING, /* the same, and nothing can be sent before */
+    RDY_SEND_GATHERED,   /* sent by a call when the task's poll is over */
 };
 
 #define RDY_LANE_WRITER   0x1u /* somebody waits for room, or for the queue's end */
@@ -61,7 +63,7 @@ struct rdy_target;
 
 struct rdy_lane {
     struct rdy_scheduled_io *io; /* NULL: the slot has no lane */
-    struct rdy_lane *next;       /* of the list `dirty` or `trying` */
+    struct rdy_lane *next;       /* of the list `dirty`, `trying` or `gathered` */
     union {
         struct rdy_piece_queue received;
         struct rdy_accepted *accepted; /* of a listener */
@@ -115,6 +117,7 @@ struct rdy_completion {
     uint32_t lanes_count; /* in use */
     struct rdy_lane_list dirty;
     struct rdy_lane_list trying;
+    struct rdy_lane_list gathered;
     uint64_t *unarmed; /* a ring of slab tokens: entries that want to receive, first come first */
     uint32_t unarmed_first;
     uint32_t unarmed_count;
@@ -291,10 +294,5 @@ void rdy_send_fail(struct rdy_completion *completion, struct rdy_lane *lane, int
 
 /* Drops what went out: the first @sent bytes. */
 void rdy_send_advance(struct rdy_completion *completion, struct rdy_lane *lane, size_t sent);
-
-/* --- lane_plain.c --- */
-
-/* The entry is writable: sends what is unsent. */
-void rdy_plain_pump(struct rdy_lane *lane);
 
 #endif

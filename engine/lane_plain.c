@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Lanes without a backend that runs operations: the entry is watched, and the engine makes the
- * calls. Receiving needs nothing of its own: a buffer of the pool and a read (completion.c). What a
- * socket does not take is sent on when it is writable, from copies, so that a peer that does not
- * read never holds a buffer of the pool.
+ * calls. Receiving needs nothing of its own: a buffer of the pool and a read (completion.c). What
+ * is handed over while a task is polled goes out when that poll is over, as one call. What a socket
+ * does not take is sent on when it is writable, from copies, so that a peer that does not read
+ * never holds a buffer of the pool.
  */
-#include "engine/lane.h"
+#include "engine/lane_plain.h"
+
 #include "engine/message.h"
 #include "engine/sys_socket.h"
 
@@ -62,4 +64,24 @@ void rdy_plain_pump(struct rdy_lane *lane)
     }
     rdy_send_finish(lane);
     rdy_send_keep_copies(completion, lane);
+}
+
+void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane)
+{
+    rdy_debug(lane->send == RDY_SEND_IDLE);
+    lane->send = RDY_SEND_GATHERED;
+    rdy_lane_list_push(&completion->gathered, lane);
+    rdy_driver_call_again(completion->driver);
+}
+
+void rdy_plain_flush(struct rdy_completion *completion)
+{
+    struct rdy_lane *lane;
+
+    while ((lane = rdy_lane_list_pop(&completion->gathered))) {
+        rdy_debug(lane->send == RDY_SEND_GATHERED);
+        lane->send = RDY_SEND_IDLE;
+        rdy_plain_pump(lane);
+        rdy_lane_check_leaving(lane);
+    }
 }

@@ -7,6 +7,7 @@
  * to wait. Pieces stay in the queue until they have gone out, so a failed try loses nothing.
  */
 #include "engine/lane_connect.h"
+#include "engine/lane_plain.h"
 #include "engine/message.h"
 
 void rdy_send_make_dirty(struct rdy_completion *completion, struct rdy_lane *lane)
@@ -47,7 +48,11 @@ int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
     *buf = (struct rdy_buf){0};
     if (rdy_unlikely(lane->flags & RDY_LANE_SLOW) && !keep_as_copy(completion, piece))
         lane->flags &= (uint8_t)~RDY_LANE_SLOW;
-    if (completion->is_native && lane->send == RDY_SEND_IDLE)
+    if (lane->send != RDY_SEND_IDLE)
+        return 0;
+    if (rdy_lane_is_plain(lane))
+        rdy_plain_gather(completion, lane);
+    else
         rdy_send_make_dirty(completion, lane);
     return 0;
 }

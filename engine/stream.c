@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 
 #include "engine/completion.h"
+#include "engine/lane_plain.h"
 #include "engine/runtime.h"
 #include "engine/stream_ops.h"
 #include "engine/sys.h"
@@ -141,7 +142,10 @@ int rdy_stream_shutdown(struct rdy_stream *stream, int how)
 
 void rdy_stream_close(struct rdy_stream *stream)
 {
-    if (stream->fd >= 0)
+    if (stream->fd >= 0) {
+        if (stream->flags & RDY_SOCKET_COMPLETES)
+            rdy_plain_last_call(rdy_lane_of(stream->reg.io));
         (void)rdy_close(&stream->reg);
+    }
     *stream = (struct rdy_stream){.fd = -1};
 }

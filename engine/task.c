@@ -22,6 +22,7 @@
 #include <stdlib.h>
 
 #include "engine/driver.h"
+#include "engine/lane_plain.h"
 #include "engine/probe.h"
 
 #define SELF_SIZE_MAX  (1024u * 1024u)
@@ -462,6 +463,7 @@ void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
         return;
     }
     task_poll(runtime, task);
+    rdy_plain_end_poll(runtime->driver);
     if (rdy_unlikely(runtime->is_timed))
         rdy_poll_time_lap(runtime);
 }

@@ -50,8 +50,9 @@ RDY_API RDY_NODISCARD ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, st
  * @buf: taken with an answer of 0, {0} then; sent as it is: not to be written to by who kept it
  *
  * The answer says that the stream will send it, in the order of the calls, not that it was sent:
- * rdy_stream_poll_flush() says that. What one task hands over between two turns of the driver goes
- * out as one. With more than send_queue_max bytes unsent the answer is RDY_PENDING.
+ * rdy_stream_poll_flush() says that. What one task hands over in one poll goes out as one, on a
+ * ring even what it hands over between two turns of the driver. With more than send_queue_max bytes
+ * unsent the answer is RDY_PENDING.
  *
  * An error of sending is told once to the next send or flush, and then again to each.
  *

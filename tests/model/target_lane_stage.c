@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "engine/lane_plain.h"
 #include "engine/translate.h"
 
 struct lane_stage *stage;
@@ -60,8 +61,7 @@ void stage_send(const char *bytes)
     memcpy(buf.data, bytes, len);
     memcpy(stage->handed_over + strlen(stage->handed_over), bytes, len);
     model_require(rdy_send_add(stage_lane(), &buf) == 0);
-    if (!completion->is_native)
-        rdy_plain_pump(stage_lane());
+    rdy_plain_end_poll(stage->driver);
 }
 
 bool stage_has_sent_in_order(void)

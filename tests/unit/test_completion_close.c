@@ -422,9 +422,33 @@ static void close_waits_for_a_send_of_which_nothing_is_heard(void **state)
     assert_int_equal(driver_stats(rig->runtime).entries_live, 0);
 }
 
+static int poll_sends_and_closes(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[--rig->held_count]);
+    rdy_stream_close(&rig->stream);
+    return 0;
+}
+
+/* It is tried once, and then forgotten. */
+static void buffer_handed_over_before_a_close_is_tried(void **state)
+{
+    struct rig *rig = *state;
+    char back[8];
+
+    rig_connect(rig);
+    rig_hold(rig, "last", 4);
+    rig_run(rig, poll_sends_and_closes);
+    rig_turn(rig);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 4);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        ON_THREE(buffer_handed_over_before_a_close_is_tried),
         ON_THREE(close_waits_for_what_was_handed_over),
         ON_THREE(close_with_nothing_to_send_comes_at_once),
         ON_THREE(close_that_was_given_up_has_closed_nothing),

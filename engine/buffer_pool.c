@@ -6,11 +6,29 @@
 
 #include "engine/poison.h"
 
-#define PAGE 4096u
+#define PAGE           4096u
+#define LARGE_SIZE_MAX 65536u
+#define LARGE_TIMES    4u  /* as many bytes as so many of the pool's, */
+#define LARGE_SHARE    16u /* and one for so many of them */
+#define LARGE_HEAD     ((size_t)RDY_CACHE_LINE)
+
+_Static_assert(sizeof(struct rdy_block) <= LARGE_HEAD, "its data begins on a line of its own");
 
 static unsigned char *memory_of(const struct rdy_buffer_pool *pool, uint32_t id)
 {
     return pool->memory + (size_t)id * pool->size;
+}
+
+static void large_open(struct rdy_buffer_pool *pool)
+{
+    uint32_t count = pool->count / LARGE_SHARE;
+    uint32_t size = pool->size * LARGE_TIMES;
+
+    if (size > LARGE_SIZE_MAX)
+        size = LARGE_SIZE_MAX;
+    pool->large_size = size;
+    if (size > pool->size)
+        pool->large_left = count < RDY_LARGE_MAX ? count : RDY_LARGE_MAX;
 }
 
 int rdy_buffer_pool_open(struct rdy_buffer_pool *pool, uint32_t count, uint32_t size)
@@ -36,6 +54,7 @@ int rdy_buffer_pool_open(struct rdy_buffer_pool *pool, uint32_t count, uint32_t 
         pool->free_ids[pool->free_count++] = id;
         rdy_poison(memory_of(pool, id), size);
     }
+    large_open(pool);
     return 0;
 }
 
@@ -47,6 +66,12 @@ void rdy_buffer_pool_close(struct rdy_buffer_pool *pool)
 
         free(pool->spare);
         pool->spare = next;
+    }
+    while (pool->large_free > 0) {
+        struct rdy_block *block = pool->large[--pool->large_free];
+
+        rdy_unpoison(block->memory, pool->large_size);
+        free(block);
     }
     if (pool->memory)
         rdy_unpoison(pool->memory, (size_t)pool->count * pool->size);
@@ -99,6 +124,39 @@ struct rdy_block *rdy_buffer_pool_take(struct rdy_buffer_pool *pool)
     return rdy_buffer_pool_filled(pool, pool->free_ids[pool->free_count - 1], 0);
 }
 
+static struct rdy_block *large_make(struct rdy_buffer_pool *pool)
+{
+    struct rdy_block *block;
+
+    if (pool->large_left == 0)
+        return NULL;
+    block = aligned_alloc(LARGE_HEAD, (2 * LARGE_HEAD + pool->large_size - 1) & ~(LARGE_HEAD - 1));
+    if (!block)
+        return NULL;
+    pool->large_left--;
+    *block = (struct rdy_block){
+        .pool = pool, .memory = (unsigned char *)block + LARGE_HEAD, .id = RDY_BLOCK_LARGE};
+    return block;
+}
+
+struct rdy_block *rdy_buffer_pool_take_large(struct rdy_buffer_pool *pool)
+{
+    struct rdy_block *block = NULL;
+
+    if (pool->large_free > 0)
+        block = pool->large[--pool->large_free];
+    else
+        block = large_make(pool);
+    if (!block)
+        return NULL;
+    rdy_assert(block->refs == 0);
+    rdy_unpoison(block->memory, pool->large_size);
+    rdy_written(block->memory, 0, pool->large_size);
+    pool->blocks_live++;
+    block->refs = 1;
+    return block;
+}
+
 struct rdy_block *rdy_block_make(struct rdy_buffer_pool *pool, size_t len)
 {
     struct rdy_block *block = malloc(sizeof(*block) + len);
@@ -121,6 +179,13 @@ static void buffer_back(struct rdy_buffer_pool *pool, struct rdy_block *block)
     pool->free_count++;
 }
 
+static void large_back(struct rdy_buffer_pool *pool, struct rdy_block *block)
+{
+    rdy_assert(pool->large_free < RDY_LARGE_MAX);
+    rdy_poison(block->memory, pool->large_size);
+    pool->large[pool->large_free++] = block;
+}
+
 void rdy_block_release(struct rdy_block *block)
 {
     struct rdy_buffer_pool *pool = block->pool;
@@ -131,6 +196,8 @@ void rdy_block_release(struct rdy_block *block)
     pool->blocks_live--;
     if (block->id == RDY_BLOCK_NO_ID)
         free(block);
+    else if (block->id == RDY_BLOCK_LARGE)
+        large_back(pool, block);
     else
         buffer_back(pool, block);
 }
@@ -164,7 +231,7 @@ static void unqueue(struct rdy_buffer_pool *pool, const struct rdy_piece *piece)
 {
     uint32_t id = piece->block->id;
 
-    if (id == RDY_BLOCK_NO_ID || pool->queued[id] != piece)
+    if (id >= pool->count || pool->queued[id] != piece)
         return;
     rdy_assert(pool->queued_count > 0);
     pool->queued[id] = NULL;
@@ -187,9 +254,15 @@ void rdy_piece_end(struct rdy_buffer_pool *pool, struct rdy_piece *piece, struct
 bool rdy_piece_copy_out(struct rdy_buffer_pool *pool, struct rdy_piece *piece)
 {
     struct rdy_block *block = piece->block;
-    struct rdy_block *copy = rdy_block_make(pool, piece->len);
+    struct rdy_block *copy;
 
     rdy_assert(block->id != RDY_BLOCK_NO_ID);
+    if (block->id == RDY_BLOCK_LARGE && piece->len > pool->large_size / 2) {
+        block->id = RDY_BLOCK_NO_ID;
+        pool->large_left++;
+        return true;
+    }
+    copy = rdy_block_make(pool, piece->len);
     if (!copy)
         return false;
     memcpy(copy->memory, piece->data, piece->len);

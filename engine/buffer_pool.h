@@ -8,6 +8,9 @@
  * the pool are either with the backend, which fills the one that came back last where it can, or on
  * a stack of ours, last back first out: what is in use stays in the cache.
  *
+ * Beside them are a few large buffers, which only the engine's own calls fill: for a stream whose
+ * receives fill the pool's. They are made when they are first wanted, and kept.
+ *
  * All of it belongs to the runtime's thread.
  */
 #ifndef RDY_ENGINE_BUFFER_POOL_H
@@ -22,6 +25,8 @@
 #define RDY_BUFFERS_SIZE_MIN  64u
 #define RDY_BUFFERS_SIZE_MAX  (1u << 20)
 #define RDY_BLOCK_NO_ID       UINT32_MAX
+#define RDY_BLOCK_LARGE       (UINT32_MAX - 1)
+#define RDY_LARGE_MAX         8u
 
 struct rdy_buffer_pool;
 
@@ -29,7 +34,7 @@ struct rdy_block {
     struct rdy_buffer_pool *pool;
     unsigned char *memory;
     uint32_t refs;
-    uint32_t id; /* of the pool's buffer, or RDY_BLOCK_NO_ID: an allocation of its own */
+    uint32_t id; /* of the pool's buffer; RDY_BLOCK_LARGE; or RDY_BLOCK_NO_ID: allocated for this */
 };
 
 struct rdy_piece {
@@ -56,6 +61,10 @@ struct rdy_buffer_pool {
     uint32_t size; /* bytes of each */
     uint32_t free_count;
     uint32_t queued_count; /* buffers that `queued` names */
+    uint32_t large_size;
+    uint32_t large_left; /* may still be made */
+    uint32_t large_free; /* so many of `large` */
+    struct rdy_block *large[RDY_LARGE_MAX];
     uint64_t blocks_live;
     uint64_t copies;
 };
@@ -72,6 +81,15 @@ void rdy_buffer_pool_reclaim(struct rdy_buffer_pool *pool);
 
 /* A free buffer from our stack, with one reference; NULL if there is none. */
 struct rdy_block *rdy_buffer_pool_take(struct rdy_buffer_pool *pool);
+
+/* A large buffer of large_size bytes, with one reference; NULL if all are in use, or no memory. */
+struct rdy_block *rdy_buffer_pool_take_large(struct rdy_buffer_pool *pool);
+
+/* True if one may be had. */
+static inline bool rdy_buffer_pool_has_large(const struct rdy_buffer_pool *pool)
+{
+    return pool->large_free > 0 || pool->large_left > 0;
+}
 
 /* The buffer into which the backend wrote @len bytes, with one reference. */
 struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id, size_t len);
@@ -95,7 +113,8 @@ void rdy_buffer_pool_queue(struct rdy_buffer_pool *pool, struct rdy_piece *piece
 /* Copies what waits like that, so that the buffers are free; as far as there is memory. */
 void rdy_buffer_pool_relieve(struct rdy_buffer_pool *pool);
 
-/* Replaces the piece's buffer of the pool by a copy. False without memory; then nothing changed. */
+/* Replaces the piece's buffer of the pool by a copy; a large one that is more than half full just
+ * leaves the pool. False without memory; then nothing changed. */
 bool rdy_piece_copy_out(struct rdy_buffer_pool *pool, struct rdy_piece *piece);
 
 static inline void rdy_piece_queue_push(struct rdy_piece_queue *queue, struct rdy_piece *piece)

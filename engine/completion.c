@@ -6,15 +6,14 @@
  * which completed operations are stamped. READABLE stands while received buffers wait; WRITABLE is
  * taken away only by somebody who waits for room, and comes back when there is some.
  */
-#include "engine/completion.h"
+#include "engine/completion_plain.h"
 
 #include <rdy/runtime.h>
 
 #include "engine/lane_accept.h"
-#include "engine/lane_plain.h"
-#include "engine/poison.h"
+#include "engine/message.h"
 #include "engine/runtime.h"
-#include "engine/stream.h"
+#include "engine/stream_ops.h"
 
 #define BUF_LEN_MAX    ((size_t)16 << 20)
 #define WRITE_COPY_MAX ((size_t)1 << 16)
@@ -74,8 +73,8 @@ static int lane_enter(struct rdy_stream *stream, struct rdy_lane **lane)
     return 0;
 }
 
-/* Waits for READ. 0: look again. */
-static int wait_to_recv(struct rdy_registration *reg, struct rdy_task *task, struct rdy_event seen)
+int rdy_completion_wait_to_recv(struct rdy_registration *reg, struct rdy_task *task,
+                                struct rdy_event seen)
 {
     struct rdy_waker waker = rdy_task_waker(task);
 
@@ -98,58 +97,17 @@ static ssize_t native_recv(struct rdy_stream *stream, struct rdy_task *task, str
             return rdy_task_pay_error(task, rdy_scheduled_io_error(stream->reg.io));
         count = rdy_recv_next(lane, buf);
         if (rdy_likely(count != RDY_PENDING)) {
-            if (!lane->received.first && lane->recv != RDY_RECV_ENDED)
+            /* In bulk READABLE speaks of the socket; here is what the ring had received before. */
+            if (!lane->received.first && lane->recv != RDY_RECV_ENDED && !lane->is_bulk)
                 rdy_clear_readiness(&stream->reg, event);
             rdy_task_spend(task);
             return count;
         }
-        rc = rdy_task_pay_error(task, wait_to_recv(&stream->reg, task, event));
+        rc = rdy_task_pay_error(task, rdy_completion_wait_to_recv(&stream->reg, task, event));
         if (rc != 0)
             return rc;
     }
     return rdy_task_give_way(task);
-}
-
-/* No buffer of the pool is free: waits for one, unless the end has to be fetched. */
-static ssize_t plain_starve(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
-                            struct rdy_block **block)
-{
-    struct rdy_completion *completion = stream->reg.driver->completion;
-    struct rdy_event event = rdy_ready_event(&stream->reg, RDY_INTEREST_READ);
-    int rc;
-
-    if ((rdy_event_ready(event) & RDY_READ_CLOSED) == 0) {
-        completion->count.recv_starved++;
-        rdy_recv_want(completion, lane);
-        rc = rdy_task_pay_error(task, wait_to_recv(&stream->reg, task, event));
-        if (rc != 0)
-            return rc;
-    }
-    *block = rdy_block_make(&completion->pool, completion->pool.size);
-    return rdy_task_pay_error(task, *block ? 0 : -ENOMEM);
-}
-
-static ssize_t plain_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
-                          struct rdy_buf *buf)
-{
-    struct rdy_completion *completion = stream->reg.driver->completion;
-    struct rdy_block *block = rdy_buffer_pool_take(&completion->pool);
-    ssize_t count = 0;
-
-    if (!block)
-        count = plain_starve(stream, task, lane, &block);
-    if (count != 0)
-        return count;
-    count = rdy_stream_poll_read(stream, task, block->memory, completion->pool.size);
-    if (count <= 0) {
-        rdy_block_release(block);
-        return count;
-    }
-    rdy_written(block->memory, (size_t)count, completion->pool.size);
-    completion->count.recv_buffers++;
-    completion->count.recv_bytes += (uint64_t)count;
-    *buf = (struct rdy_buf){.block = block, .data = block->memory, .len = (size_t)count};
-    return count;
 }
 
 ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_buf *buf)
@@ -161,9 +119,14 @@ ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, s
         return rc;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    if (rdy_likely(rdy_stream_receives(stream)))
-        return native_recv(stream, task, lane, buf);
-    return plain_recv(stream, task, lane, buf);
+    if (rdy_unlikely(rdy_bulk_goes_on(stream, lane)) ||
+        rdy_unlikely(!rdy_stream_receives(stream))) {
+        ssize_t count = rdy_plain_recv(stream, task, lane, buf);
+
+        if (rdy_likely(count != -EAGAIN))
+            return count;
+    }
+    return native_recv(stream, task, lane, buf);
 }
 
 /* Waits for WRITE: room, or the end of the queue. 0: look again. */
@@ -172,7 +135,7 @@ static int wait_to_send(struct rdy_stream *stream, struct rdy_task *task, struct
     struct rdy_waker waker = rdy_task_waker(task);
     struct rdy_event event = rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE);
 
-    if (!rdy_stream_is_native(stream))
+    if (rdy_lane_is_plain(lane) && !rdy_lane_ring_sends(lane))
         return rdy_poll_readiness(&stream->reg, RDY_DIRECTION_WRITE, &waker, &event);
     lane->flags |= RDY_LANE_WRITER;
     stream->reg.driver->completion->is_impatient = true;
@@ -203,7 +166,7 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
 
         if (rdy_event_is_shutdown(rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE)))
             return rdy_scheduled_io_error(stream->reg.io);
-        if (!has_room(lane, unsent_max) && !rdy_stream_is_native(stream))
+        if (!has_room(lane, unsent_max) && rdy_lane_is_plain(lane))
             rdy_plain_pump(lane);
         if (lane->send_error)
             return lane->send_error;
@@ -309,6 +272,8 @@ ssize_t rdy_completion_poll_read(struct rdy_stream *stream, struct rdy_task *tas
 
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
+    if (rdy_unlikely(rdy_bulk_goes_on(stream, lane)))
+        return rdy_plain_read(stream, task, lane, buf, buf_len);
     count = native_recv(stream, task, lane, &got);
     if (count <= 0)
         return count;
@@ -437,7 +402,7 @@ int rdy_completion_poll_accept(struct rdy_listener *listener, struct rdy_task *t
             return rdy_task_give_way(task);
         if (fd != RDY_PENDING)
             return fd;
-        rc = wait_to_recv(&listener->reg, task, event);
+        rc = rdy_completion_wait_to_recv(&listener->reg, task, event);
         if (rc != 0)
             return rc;
     }

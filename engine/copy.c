@@ -268,12 +268,13 @@ static ssize_t step_unsplice(struct rdy_copy *copy, struct rdy_task *task)
 
 /* --- a direction --- */
 
-/* A read whose write is out of budget would have to be held, for nothing. */
+/* A read whose write is out of budget would have to be held, for nothing. It may be a large one. */
 static bool may_read_and_write(struct rdy_task *task)
 {
     const struct rdy_runtime *runtime = task->runtime;
+    uint32_t share = rdy_task_share(task);
 
-    if (rdy_likely(runtime->budget_left >= 2 || runtime->task_budget < 2))
+    if (rdy_likely(runtime->budget_left > share || runtime->task_budget <= share))
         return true;
     rdy_task_overdraw(task);
     return false;

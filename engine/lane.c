@@ -381,6 +381,8 @@ void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
         rdy_message_survive(lane);
         return;
     }
+    lane->is_bulk = false;
+    lane->is_fresh = true;
     if (lane->recv != RDY_RECV_ENDED)
         lane->recv = RDY_RECV_IDLE;
     /* A stream with a hole must not go on; a listener's error is told once and forgotten. */

@@ -7,10 +7,10 @@
  * kernel has it. A completed operation also stamps the entry's readiness word and wakes whoever
  * waits there, so waiters know one mechanism.
  *
- * Two ways to run one, chosen for the driver: native, where the backend runs the operations, and
- * plain, where the entry is watched and the engine makes the calls (lane_plain.c). Whatever a
- * ring is asked to do is the lane's until the fact that ends it: the entry's slot is not given
- * back, its file not closed, its buffers not freed before.
+ * Two ways to run one: native, where the backend runs the operations, and plain, where the entry
+ * is watched and the engine makes the calls (lane_plain.c): all of a driver without a ring, and
+ * streams that bring much (lane_bulk.c). Whatever a ring is asked to do is the lane's until the
+ * fact that ends it: the slot is not given back, the file not closed, no buffer freed before.
  *
  *   recv, accept   IDLE -> ACTIVE -> IDLE (starved, paused, broken off) or ENDED (end, error)
  *   send           IDLE -> QUEUED -> TRYING -> IDLE, or TRYING -> UNFINISHED -> WAITING -> IDLE
@@ -85,6 +85,9 @@ struct rdy_lane {
     bool is_stopping : 1; /* a send or connect was asked to end: nothing begins after that */
     bool is_shut : 1;     /* for writing, now or when what is unsent has gone out */
     bool is_cut : 1;      /* a send that waited ended early: why, the kernel told nobody */
+    bool is_bulk : 1;     /* on a ring, but sent and received by calls: see lane_bulk.c */
+    bool is_fresh : 1;    /* it was watched anew, and no call has received since */
+    uint8_t fullness : 3; /* how many receives more filled a buffer of the pool than did not */
 };
 
 static_assert(sizeof(struct rdy_lane) <= 64, "a cache line");
@@ -280,10 +283,8 @@ void rdy_send_tell_writer(struct rdy_lane *lane);
 /* All went out: shuts the stream down for writing, if that was put off until now. */
 void rdy_send_finish(struct rdy_lane *lane);
 
-/*
- * The socket is full: copies what is unsent out of the pool, and until all of it is gone whatever
- * is added. So each piece is looked at once, however little the peer takes at a time.
- */
+/* The socket is full: copies what is unsent out of the pool, and until all of it is gone whatever
+ * is added. So each piece is looked at once, however little the peer takes at a time. */
 void rdy_send_keep_copies(struct rdy_completion *completion, struct rdy_lane *lane);
 
 /* Drops what is not with the backend. */

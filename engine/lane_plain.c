@@ -18,6 +18,7 @@ static ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
     struct msghdr message = {.msg_iov = pieces};
     struct rdy_piece *piece = lane->unsent.first;
 
+    lane->io->driver->completion->count.calls++;
     *asked = piece->len;
     if (!piece->next)
         return rdy_sys_send(lane->io->fd, piece->data, piece->len);
@@ -39,6 +40,8 @@ void rdy_plain_pump(struct rdy_lane *lane)
         rdy_message_pump(lane);
         return;
     }
+    if (rdy_lane_ring_sends(lane))
+        return; /* it was taken off the ring, which still sends */
     while (lane->unsent.first) {
         struct rdy_event event = rdy_ready_event(&reg, RDY_INTEREST_WRITE);
         size_t asked;
@@ -82,6 +85,8 @@ void rdy_plain_flush(struct rdy_completion *completion)
         rdy_debug(lane->send == RDY_SEND_GATHERED);
         lane->send = RDY_SEND_IDLE;
         rdy_plain_pump(lane);
+        if (lane->unsent.first && !rdy_lane_is_plain(lane))
+            rdy_send_make_dirty(completion, lane); /* it went back to the ring meanwhile */
         rdy_lane_check_leaving(lane);
     }
 }

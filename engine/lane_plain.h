@@ -5,6 +5,16 @@
 
 #include "engine/lane.h"
 
+#define RDY_FULLNESS_MAX     7u
+#define RDY_FULLNESS_BULK    6u
+#define RDY_FULLNESS_STOPPED 4u
+
+/* A ring has a send of it, or will have: of a stream that was taken off it since. */
+static inline bool rdy_lane_ring_sends(const struct rdy_lane *lane)
+{
+    return lane->send != RDY_SEND_IDLE && lane->send != RDY_SEND_GATHERED;
+}
+
 /* The entry is writable: sends what is unsent. */
 void rdy_plain_pump(struct rdy_lane *lane);
 
@@ -23,12 +33,33 @@ static inline void rdy_plain_end_poll(const struct rdy_driver *driver)
         rdy_plain_flush(completion);
 }
 
+/* lane_bulk.c */
+bool rdy_bulk_may_begin(const struct rdy_lane *lane);
+
+/* The ring has let go of the receive: false if it is to begin anew there. */
+bool rdy_bulk_begin(struct rdy_lane *lane);
+
+/* Back to the ring. */
+void rdy_bulk_end(struct rdy_lane *lane);
+
 /* Before it is closed: what was gathered is sent while it can be. */
 static inline void rdy_plain_last_call(struct rdy_lane *lane)
 {
     if (rdy_unlikely(lane->send == RDY_SEND_GATHERED) &&
         rdy_driver_is_own_thread(lane->io->driver)) /* not in the child of a fork */
         rdy_plain_pump(lane);
+}
+
+/* Counts a receive of @len bytes: did it fill a buffer of the pool? */
+static inline void rdy_plain_weigh(struct rdy_lane *lane, const struct rdy_buffer_pool *pool,
+                                   size_t len)
+{
+    uint32_t fullness = lane->fullness;
+
+    if (rdy_unlikely(len >= pool->size))
+        lane->fullness = (fullness < RDY_FULLNESS_MAX ? fullness + 1 : fullness) & RDY_FULLNESS_MAX;
+    else if (rdy_unlikely(fullness > 0))
+        lane->fullness = (fullness - 1) & RDY_FULLNESS_MAX;
 }
 
 #endif

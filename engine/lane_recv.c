@@ -12,7 +12,7 @@
  */
 #include <stdlib.h>
 
-#include "engine/lane.h"
+#include "engine/lane_plain.h"
 #include "engine/message.h"
 
 #define UNARMED_MIN 64u
@@ -96,7 +96,7 @@ static bool arm_one(struct rdy_completion *completion, struct rdy_lane *lane)
     if (lane->recv != RDY_RECV_IDLE || (lane->flags & RDY_LANE_LEAVING) ||
         rdy_word_is_ended(rdy_a64_load_relaxed(&lane->io->word)))
         return true;
-    if (!completion->is_native) {
+    if (!completion->is_native || lane->is_bulk) {
         rdy_lane_stamp(lane, RDY_READABLE); /* there is a buffer to try with */
         return true;
     }
@@ -174,6 +174,12 @@ static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane
     }
     completion->count.recv_bytes += len - (lane->message ? (uint32_t)head : 0);
     deliver(completion, lane, block, len);
+    if (lane->message)
+        return;
+    rdy_plain_weigh(lane, &completion->pool, len);
+    if (rdy_unlikely(lane->fullness >= RDY_FULLNESS_BULK) && (fact->flags & RDY_FACT_LAST) == 0 &&
+        rdy_bulk_may_begin(lane))
+        rdy_recv_stop(lane, RDY_ABOUT_RECV);
 }
 
 /*
@@ -211,6 +217,9 @@ void rdy_recv_let_go(struct rdy_completion *completion, struct rdy_lane *lane)
 static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *lane,
                           const struct rdy_fact *fact)
 {
+    /* What was asked to stop for it may have brought a little since. */
+    uint32_t enough = lane->recv == RDY_RECV_CANCELLING ? RDY_FULLNESS_STOPPED : RDY_FULLNESS_BULK;
+
     if (lane->message)
         return rdy_message_take_last(completion, lane, fact->result);
     rdy_recv_let_go(completion, lane);
@@ -233,6 +242,8 @@ static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *la
             return end_with(lane, fact->result);
         break; /* it ended after some data, for want of room */
     }
+    if (rdy_unlikely(lane->fullness >= enough) && rdy_bulk_begin(lane))
+        return RDY_READABLE;
     if (lane->received_count < queue_max(completion, lane))
         rdy_recv_want(completion, lane);
     return 0;
@@ -274,7 +285,7 @@ ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf)
         rdy_piece_end(&completion->pool, piece, buf);
         lane->received_count--;
         /* Not before a datagram socket's error was told: what came then would be dropped. */
-        if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) && !lane->recv_error &&
+        if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) && !lane->recv_error && !lane->is_bulk &&
             lane->received_count <= queue_max(completion, lane) / 2)
             rdy_recv_want(completion, lane);
         return (ssize_t)buf->len;
@@ -297,7 +308,7 @@ void rdy_recv_put_back(struct rdy_lane *lane, struct rdy_buf *buf)
     struct rdy_piece *piece = rdy_piece_make(pool, buf->block, buf->data, buf->len);
 
     rdy_assert(piece); /* the one that rdy_recv_next() has just freed */
-    if (buf->block->id != RDY_BLOCK_NO_ID)
+    if (buf->block->id < pool->count)
         rdy_buffer_pool_queue(pool, piece);
     piece->next = queue->first;
     queue->first = piece;

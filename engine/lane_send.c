@@ -18,6 +18,14 @@ void rdy_send_make_dirty(struct rdy_completion *completion, struct rdy_lane *lan
     rdy_driver_call_again(completion->driver);
 }
 
+static void begin_later(struct rdy_completion *completion, struct rdy_lane *lane)
+{
+    if (rdy_lane_is_plain(lane))
+        rdy_plain_gather(completion, lane);
+    else
+        rdy_send_make_dirty(completion, lane);
+}
+
 /* False without memory: then it stays in the pool's, slower for others, but right. */
 static bool keep_as_copy(struct rdy_completion *completion, struct rdy_piece *piece)
 {
@@ -48,12 +56,8 @@ int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
     *buf = (struct rdy_buf){0};
     if (rdy_unlikely(lane->flags & RDY_LANE_SLOW) && !keep_as_copy(completion, piece))
         lane->flags &= (uint8_t)~RDY_LANE_SLOW;
-    if (lane->send != RDY_SEND_IDLE)
-        return 0;
-    if (rdy_lane_is_plain(lane))
-        rdy_plain_gather(completion, lane);
-    else
-        rdy_send_make_dirty(completion, lane);
+    if (lane->send == RDY_SEND_IDLE)
+        begin_later(completion, lane);
     return 0;
 }
 
@@ -130,7 +134,7 @@ static void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
         return;
     }
     if (lane->unsent.first && !rdy_lane_is_unwanted(lane))
-        rdy_send_make_dirty(completion, lane);
+        begin_later(completion, lane);
     rdy_send_tell_writer(lane);
 }
 

@@ -25,7 +25,8 @@
 /* True if the engine makes the calls of this lane. */
 static inline bool rdy_lane_is_plain(const struct rdy_lane *lane)
 {
-    return (lane->message & RDY_MESSAGE_PLAIN) || !lane->io->driver->completion->is_native;
+    return (lane->message & RDY_MESSAGE_PLAIN) || lane->is_bulk ||
+           !lane->io->driver->completion->is_native;
 }
 
 /* True if what is to be received next may be in the lane: also what a lost ring has left there. */

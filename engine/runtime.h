@@ -170,6 +170,23 @@ static inline void rdy_task_spend(struct rdy_task *task)
     task->runtime->budget_left--;
 }
 
+/* An answer that was as much work as many: a poll may give so many of these. */
+#define RDY_TASK_SHARES 8u
+
+static inline uint32_t rdy_task_share(const struct rdy_task *task)
+{
+    return (task->runtime->task_budget + RDY_TASK_SHARES - 1) / RDY_TASK_SHARES;
+}
+
+static inline void rdy_task_spend_share(struct rdy_task *task)
+{
+    struct rdy_runtime *runtime = task->runtime;
+    uint32_t share = rdy_task_share(task);
+
+    rdy_debug(runtime->budget_left > 0);
+    runtime->budget_left -= share < runtime->budget_left ? share : runtime->budget_left;
+}
+
 /*
  * What a wait said. An error is an answer and is paid for: a loop that goes on after each would
  * otherwise never leave its poll.

@@ -8,8 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
-#include "engine/completion.h"
-#include "engine/lane_plain.h"
+#include "engine/completion_plain.h"
 #include "engine/runtime.h"
 #include "engine/stream_ops.h"
 #include "engine/sys.h"

@@ -129,6 +129,14 @@ RDY_STREAM_INLINE void rdy_stream_set_drained(struct rdy_stream *stream, struct 
     rdy_clear_readiness(&stream->reg, event);
 }
 
+/* A watch has begun anew: of the events before it nothing is known. */
+static inline void rdy_stream_set_unsure(struct rdy_stream *stream, struct rdy_event event)
+{
+    stream->flags |= RDY_SOCKET_UNSURE;
+    stream->flags &= ~RDY_SOCKET_FED;
+    stream->drained_tick = rdy_word_read_tick(event.word);
+}
+
 /*
  * One attempt to read, and what its answer proves. @full: a count below it is a short read.
  *

@@ -22,7 +22,13 @@
  * kernel: a process that is forked before inherits it, until it calls exec or ends.
  *
  * Received data waits in the stream until it is asked for: at most recv_queue_max buffers of it,
- * then the stream is read no further. Each answer pays one operation from the task's budget.
+ * then the stream is read no further. Each answer pays one operation from the task's budget, one
+ * that brings more than a buffer of the pool an eighth of it.
+ *
+ * A stream whose receives keep filling the pool's buffers is taken off the ring: the engine then
+ * receives into large buffers and sends by calls of its own, one stream after the other, so that
+ * the bytes stay in the cache. When it brings little again it goes back. What the calls here
+ * promise does not change with that.
  */
 #ifndef RDY_COMPLETION_H
 #define RDY_COMPLETION_H
@@ -34,7 +40,8 @@ RDY_BEGIN_DECLS
 
 /**
  * rdy_stream_poll_recv() - take the next received bytes
- * @buf: written when the answer is a count; the caller's to release, or to send
+ * @buf: written when the answer is a count; the caller's to release, or to send. Its bytes are at
+ *       most buffer_size, or those of a large buffer, see struct rdy_driver_opts
  *
  * Return: bytes in @buf (at least 1), 0 at the end of the stream, RDY_PENDING, or -errno
  *         (-ECONNRESET, -ENOMEM, -EBADF, -ESHUTDOWN); what came before the end or the error is
@@ -98,6 +105,8 @@ struct rdy_completion_stats {
     uint64_t sends;            /* send operations begun, one for several buffers perhaps */
     uint64_t sends_unfinished; /* those that met a full socket */
     uint64_t send_bytes;
+    uint64_t bulks;         /* times a stream that brings much was taken off the ring */
+    uint64_t calls;         /* receives and sends of streams that the engine made by itself */
     uint64_t accepts;       /* connections that came by themselves */
     uint64_t connects;      /* connect operations begun */
     uint64_t copies;        /* buffers copied so that the pool had them back */

@@ -40,11 +40,13 @@ struct rdy_driver_opts {
     bool is_batch_learnt;   /* up to batch_count events (default 8), as many as pay */
 
     /* Completion mode (<rdy/completion.h>), whose memory is taken at its first use. */
-    bool is_watching_only;   /* the kernel shall only watch: a ring is then restricted to that */
-    uint32_t buffers_count;  /* of the pool; a power of two up to 32768; default 128. More cost
+    bool is_watching_only;  /* the kernel shall only watch: a ring is then restricted to that */
+    uint32_t buffers_count; /* of the pool; a power of two up to 32768; default 128. More cost
                                 memory, no cache: the one that came back last is filled next
                                 (by a ring if it is not embedded, from Linux 6.10) */
-    uint32_t buffer_size;    /* bytes of each, 64 to 1 MiB; default 16384 */
+    uint32_t buffer_size;   /* bytes of each, 64 to 1 MiB; default 16384. Streams that fill them get
+                                large ones of four times as much, but 64 KiB at most: one for 16 of
+                                the pool's, 8 at most, made when they are wanted */
     uint32_t recv_queue_max; /* buffers that may wait in a stream or a datagram socket; default 16
                                 and 64, at most 4096 */
     uint32_t send_queue_max; /* bytes a stream may have unsent before it says RDY_PENDING; default

@@ -298,6 +298,74 @@ static int copies_to_a_slow_receiver(void *backend)
     return scene_close(&scene, rc);
 }
 
+/* --- a stream that brings much, and no memory for a large buffer --- */
+
+#define MUCH (16u * 4096)
+
+static int poll_receives_much(struct rdy_task *task, void *self)
+{
+    struct scene *scene = scene_of(self);
+    ssize_t count;
+
+    while (scene->done < MUCH) {
+        count = rdy_stream_poll_recv(&scene->stream, task, &scene->buf);
+        if (count == RDY_PENDING)
+            return RDY_PENDING;
+        assert_true(count > 0);
+        scene->done += (uint32_t)count;
+        rdy_buf_release(&scene->buf);
+    }
+    return 0;
+}
+
+/* From its first receive on it is refused memory. */
+static int poll_receives_more(struct rdy_task *task, void *self)
+{
+    struct scene *scene = scene_of(self);
+    ssize_t count;
+    int64_t left;
+
+    memory_watch(1);
+    count = rdy_stream_poll_recv(&scene->stream, task, &scene->buf);
+    scene->done += memory_unwatch(&left);
+    if (count == RDY_PENDING)
+        return RDY_PENDING;
+    assert_true(count > 0 && count <= 4096);
+    return 0;
+}
+
+static void stream_that_brings_much_goes_on_without_memory(void **state)
+{
+    static const char bytes[MUCH];
+    struct rdy_runtime_opts opts = runtime_opts(*(const enum rdy_backend_kind *)*state);
+    struct scene scene = {.stream.fd = -1};
+    int fds[2];
+
+    opts.driver.buffers_count = 64;
+    opts.driver.buffer_size = 4096;
+    assert_int_equal(rdy_runtime_open(&scene.runtime, &opts), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+    assert_int_equal(rdy_stream_from_fd(&scene.stream, scene.runtime, fds[1]), 0);
+    assert_int_equal(rdy_stream_start_completion(&scene.stream), 0);
+    assert_int_equal(send(fds[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+    /* On epoll all but the first two receives have had a large buffer: those are not wanted. */
+    if (opts.driver.backend == RDY_BACKEND_URING) {
+        assert_int_equal(scene_run(&scene, poll_receives_much), 0);
+        take_turns(scene.runtime, 6);
+        assert_int_equal(send(fds[0], bytes, sizeof(bytes), 0), sizeof(bytes));
+    }
+    scene.done = 0;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(scene_run(&scene, poll_receives_more), 0);
+        assert_true(scene.buf.len > 0);
+        rdy_buf_release(&scene.buf);
+    }
+    assert_true(scene.done > 0); /* it was refused at least once */
+    rdy_stream_close(&scene.stream);
+    assert_int_equal(close(fds[0]), 0);
+    rdy_runtime_close(scene.runtime);
+}
+
 /* --- arenas --- */
 
 static bool is_among(const uint32_t *arenas, uint32_t count, uint32_t arena)
@@ -383,6 +451,7 @@ int main(void)
         ON_EACH(connects_whatever_allocation_fails),
         ON_EACH(sends_datagrams_whatever_allocation_fails),
         ON_EACH(copies_to_a_slow_receiver_whatever_allocation_fails),
+        ON_EACH(stream_that_brings_much_goes_on_without_memory),
         cmocka_unit_test(arenas_are_kept_up_to_a_number_and_are_nobodys_twice),
         cmocka_unit_test(slab_without_an_arena_is_not_opened),
     };

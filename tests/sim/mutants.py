@@ -133,6 +133,24 @@ MUTANTS = [
         ["engine/stream.c"],
     ),
     Mutant(
+        "what a ring had received hides what the socket has, in bulk",
+        "engine/completion.c",
+        "if (!lane->received.first && lane->recv != RDY_RECV_ENDED && !lane->is_bulk)",
+        "if (!lane->received.first && lane->recv != RDY_RECV_ENDED)",
+    ),
+    Mutant(
+        "call sends in bulk what a ring is sending",
+        "engine/lane_plain.c",
+        "if (rdy_lane_ring_sends(lane))\n        return;",
+        "",
+    ),
+    Mutant(
+        "stream in bulk is not watched",
+        "engine/lane_bulk.c",
+        "io->flags &= (uint8_t)~RDY_IO_UNWATCHED;",
+        "",
+    ),
+    Mutant(
         "starved receive is not begun again",
         "engine/lane_recv.c",
         "        completion->count.recv_starved++;\n        break;",

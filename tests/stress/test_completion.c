@@ -442,6 +442,8 @@ static struct {
     uint64_t copies;
     uint64_t connects;
     uint64_t calls_aborted;
+    uint64_t bulks;
+    uint64_t calls;
 } met;
 
 /* The peer listens as well; its connections are accepted in its own thread. */
@@ -505,6 +507,8 @@ static void nothing_is_lost_or_left(void **state)
     met.sends_unfinished += stats.sends_unfinished;
     met.copies += stats.copies;
     met.connects += stats.connects;
+    met.bulks += stats.bulks;
+    met.calls += stats.calls;
     met.calls_aborted += server.calls_aborted;
     rdy_runtime_close(server.runtime);
 }
@@ -518,6 +522,7 @@ static void runs_went_through_what_they_are_to_go_through(void **state)
     assert_true(met.sends_unfinished > 0);
     assert_true(met.copies > 0);
     assert_true(met.connects > 0);
+    assert_true(met.bulks > 0);
 #ifndef RDY_VALGRIND /* ten calls a run, of one thread at a time: too few to be sure of this one */
     assert_true(met.calls_aborted > 0);
 #endif

@@ -65,7 +65,7 @@ static void last_fact_that_comes_twice_is_refused_once(void **state)
 
 static void receive_that_ends_after_each_fact_goes_on(void **state)
 {
-    struct rdy_driver_opts opts = {.buffers_count = 16, .buffer_size = 4096};
+    struct rdy_driver_opts opts = {.buffers_count = 8, .buffer_size = 4096};
     struct rig *rig = *state;
     unsigned char chunk[30000];
 

@@ -4,7 +4,7 @@
  * operations.
  */
 #include "tests/support/checker.h"
-#include "tests/support/rig.h"
+#include "tests/support/rig_tcp.h"
 
 static void received_bytes_come_in_a_buffer_of_the_pool(void **state)
 {
@@ -97,42 +97,15 @@ static void end_of_the_stream_can_be_asked_for_again(void **state)
     assert_int_equal(rig->result, 0);
 }
 
-/* A TCP connection whose peer resets it. */
-static void connect_tcp(struct rig *rig)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t addr_len = sizeof(addr);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(listener, (struct sockaddr *)&addr, addr_len), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &addr_len), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&addr, addr_len), 0);
-    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
-    rig->peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    assert_true(rig->peer >= 0);
-    assert_int_equal(rdy_stream_from_fd(&rig->stream, rig->runtime, fd), 0);
-    assert_int_equal(close(listener), 0);
-}
-
-static void reset_peer(struct rig *rig)
-{
-    struct linger reset = {.l_onoff = 1, .l_linger = 0};
-
-    assert_int_equal(setsockopt(rig->peer, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
-    rig_hang_up(rig);
-}
-
 static void reset_is_told_to_who_waits(void **state)
 {
     struct rig *rig = *state;
 
-    connect_tcp(rig);
+    rig_connect_tcp(rig);
     rig_start(rig, rig_poll_recv_all);
     assert_int_equal(rig->result, RDY_PENDING);
 
-    reset_peer(rig);
+    rig_reset_peer(rig);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
 
     assert_int_equal(rig->result, -ECONNRESET);
@@ -142,7 +115,7 @@ static void what_came_before_the_reset_is_given_first(void **state)
 {
     struct rig *rig = *state;
 
-    connect_tcp(rig);
+    rig_connect_tcp(rig);
     (void)spawn_test(rig->runtime, rig_poll_recv, NULL, rig);
     rig_say(rig, "last words", 10);
     assert_int_equal(rdy_runtime_run(rig->runtime), 0);
@@ -150,7 +123,7 @@ static void what_came_before_the_reset_is_given_first(void **state)
 
     rig_say(rig, "more", 4);
     rig_turn(rig);
-    reset_peer(rig);
+    rig_reset_peer(rig);
     rig_run(rig, rig_poll_recv_all);
 
     /* epoll's reads find the reset first where it has thrown the data away. */

@@ -15,6 +15,8 @@
  *   mark. With io_uring it takes an argument about events: see rdy_stream_is_drained(). After a
  *   first mark neither is trusted.
  * - A Unix socket's read stops short where a message with descriptors begins: no short cut.
+ * - At a mark Linux says EAGAIN, whatever is behind it, while a signal is pending, as which task
+ *   work of a ring counts: where there has been a mark, EAGAIN is asked after.
  * - After the peer's FIN the end of the stream is still to be read: not when READ_CLOSED was seen.
  * - A read that filled its buffer says nothing.
  */
@@ -27,6 +29,7 @@
 #include "engine/driver.h"
 #include "engine/runtime.h"
 #include "engine/stream.h"
+#include "engine/sys.h"
 #include "engine/word.h"
 
 #define RDY_STREAM_INLINE static inline __attribute__((always_inline))
@@ -138,6 +141,18 @@ static inline void rdy_stream_set_unsure(struct rdy_stream *stream, struct rdy_e
 }
 
 /*
+ * True if EAGAIN does not mean that there is nothing: at an urgent mark it may mean a signal. A
+ * ring's key hides the mark; then an event without data is the sign.
+ */
+static inline bool rdy_stream_may_have_more(const struct rdy_stream *stream)
+{
+    bool is_suspect = (stream->flags & RDY_SOCKET_MARKED) ||
+                      (stream->flags & (RDY_SOCKET_KEYS | RDY_SOCKET_FED)) == RDY_SOCKET_KEYS;
+
+    return is_suspect && (rdy_sys_poll_now(stream->fd, RDY_EV_IN) & RDY_EV_IN) != 0;
+}
+
+/*
  * One attempt to read, and what its answer proves. @full: a count below it is a short read.
  *
  * A peek counts as fed although it takes nothing: the data is there until a read takes it, and that
@@ -154,6 +169,8 @@ RDY_STREAM_INLINE ssize_t rdy_stream_read_once(struct rdy_stream *stream, struct
         stream->flags |= RDY_SOCKET_FED;
     if (rdy_unlikely(rdy_event_ready(event) & RDY_PRIORITY))
         stream->flags |= RDY_SOCKET_MARKED;
+    if (rdy_unlikely(count == -EAGAIN) && rdy_stream_may_have_more(stream))
+        return count;
     if (count == -EAGAIN ||
         (count > 0 && (size_t)count < full && rdy_stream_is_drained(stream, event)))
         rdy_stream_set_drained(stream, event);

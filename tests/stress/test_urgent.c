@@ -8,12 +8,16 @@
  * them all and sends nothing meanwhile: a round that is not read to its end hangs, and the watchdog
  * says so. SO_OOBINLINE keeps the urgent bytes in the stream, so that every byte counts. A stream
  * that has had a mark is not trusted again, so that a connection lasts for a few rounds only.
+ *
+ * At a mark Linux also says EAGAIN, with data behind it, while a signal is pending: so signals come
+ * to the reader all the time in one of the tests.
  */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +34,7 @@
 
 #define READ_ROUNDS   STRESS_ROUNDS(40000, 4000)
 #define SPLICE_ROUNDS STRESS_ROUNDS(1000, 300)
+#define SIGNAL_ROUNDS STRESS_ROUNDS(2000, 300)
 /* Where others compete for the processors each hand-over costs them a turn, and fewer must do. */
 #define ENOUGH_NS   (8 * RDY_NS_PER_S)
 #define ROUNDS_EACH 4 /* of a connection: first marks, and what comes after them */
@@ -43,6 +48,8 @@ struct scene {
     struct rdy_a64 sent;
     struct rdy_a64 received;
     int turns_left;
+    pthread_t reader;
+    struct rdy_a32 is_over;
 };
 
 static void send_piece(struct scene *scene, uint64_t *random, int flags)
@@ -85,6 +92,27 @@ static void *run_sender(void *arg)
     }
     if (shutdown(scene->pair.peer, SHUT_WR) != 0)
         abort();
+    return NULL;
+}
+
+/* Does nothing, but the call that it comes in sees that it is pending. */
+static void hear_signal(int signal)
+{
+    (void)signal;
+}
+
+static void *run_signals(void *arg)
+{
+    struct scene *scene = arg;
+    uint64_t random = scene->random;
+
+    stress_pin(true);
+    while (rdy_a32_load_relaxed(&scene->is_over) == 0) {
+        if (pthread_kill(scene->reader, SIGUSR1) != 0)
+            abort();
+        for (uint64_t i = 50 + stress_random(&random) % 500; i > 0; i--)
+            rdy_sys_cpu_relax();
+    }
     return NULL;
 }
 
@@ -185,13 +213,14 @@ static void sink_close(struct scene *scene)
 }
 
 /* The rounds of one connection. Returns the bytes that went over it. */
-static uint64_t run_connection(void **state, rdy_poll_fn *reader, uint64_t random)
+static uint64_t run_connection(void **state, rdy_poll_fn *reader, uint64_t random, bool has_signals)
 {
     static struct scene scene;
     pthread_t sender;
+    pthread_t signals;
     int one = 1;
 
-    scene = (struct scene){.random = random};
+    scene = (struct scene){.random = random, .reader = pthread_self()};
     pair_open(&scene.pair, state);
     pair_accept(&scene.pair);
     sink_open(&scene);
@@ -201,18 +230,23 @@ static uint64_t run_connection(void **state, rdy_poll_fn *reader, uint64_t rando
     assert_int_equal(setsockopt(scene.pair.peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
     (void)spawn_test(scene.pair.runtime, reader, NULL, &scene);
     assert_int_equal(pthread_create(&sender, NULL, run_sender, &scene), 0);
+    if (has_signals)
+        assert_int_equal(pthread_create(&signals, NULL, run_signals, &scene), 0);
     stress_pin(false); /* after the thread was made, which would inherit it */
 
     assert_int_equal(rdy_runtime_run(scene.pair.runtime), 0);
 
     assert_int_equal(pthread_join(sender, NULL), 0);
+    rdy_a32_store_relaxed(&scene.is_over, 1);
+    if (has_signals)
+        assert_int_equal(pthread_join(signals, NULL), 0);
     assert_int_equal(rdy_a64_load_relaxed(&scene.received), rdy_a64_load_relaxed(&scene.sent));
     sink_close(&scene);
     pair_close(&scene.pair);
     return rdy_a64_load_relaxed(&scene.sent);
 }
 
-static void run_rounds(void **state, rdy_poll_fn *reader, int rounds)
+static void run_rounds(void **state, rdy_poll_fn *reader, int rounds, bool has_signals)
 {
     uint64_t end_ns = rdy_sys_now_ns() + ENOUGH_NS;
     uint64_t bytes = 0;
@@ -224,7 +258,7 @@ static void run_rounds(void **state, rdy_poll_fn *reader, int rounds)
         if (round >= rounds / 100 && rdy_sys_now_ns() > end_ns)
             break;
         stress_watch();
-        bytes += run_connection(state, reader, 20 + (uint64_t)round);
+        bytes += run_connection(state, reader, 20 + (uint64_t)round, has_signals);
         assert_int_equal(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
     }
     print_message("%d rounds, %llu bytes\n", round, (unsigned long long)bytes);
@@ -232,22 +266,32 @@ static void run_rounds(void **state, rdy_poll_fn *reader, int rounds)
 
 static void urgent_marks_never_hide_what_is_behind_them(void **state)
 {
-    run_rounds(state, poll_reads_to_the_end, READ_ROUNDS);
+    run_rounds(state, poll_reads_to_the_end, READ_ROUNDS, false);
 }
 
 static void urgent_marks_seen_one_wake_up_at_a_time_hide_nothing(void **state)
 {
-    run_rounds(state, poll_reads_late, READ_ROUNDS);
+    run_rounds(state, poll_reads_late, READ_ROUNDS, false);
 }
 
 static void urgent_marks_never_stop_a_splice(void **state)
 {
-    run_rounds(state, poll_splices_to_the_end, SPLICE_ROUNDS);
+    run_rounds(state, poll_splices_to_the_end, SPLICE_ROUNDS, false);
 }
 
 static void urgent_marks_seen_one_wake_up_at_a_time_stop_no_splice(void **state)
 {
-    run_rounds(state, poll_splices_late, SPLICE_ROUNDS);
+    run_rounds(state, poll_splices_late, SPLICE_ROUNDS, false);
+}
+
+static void urgent_marks_amid_signals_hide_nothing(void **state)
+{
+    struct sigaction action = {.sa_handler = hear_signal, .sa_flags = SA_RESTART};
+    struct sigaction before;
+
+    assert_int_equal(sigaction(SIGUSR1, &action, &before), 0);
+    run_rounds(state, poll_reads_to_the_end, SIGNAL_ROUNDS, true);
+    assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
 }
 
 int main(void)
@@ -255,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_BOTH(urgent_marks_never_hide_what_is_behind_them),
         ON_BOTH(urgent_marks_seen_one_wake_up_at_a_time_hide_nothing),
+        ON_BOTH(urgent_marks_amid_signals_hide_nothing),
         ON_BOTH(urgent_marks_never_stop_a_splice),
         ON_BOTH(urgent_marks_seen_one_wake_up_at_a_time_stop_no_splice),
     };

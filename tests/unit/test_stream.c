@@ -2,6 +2,7 @@
 /*
  * Streams on real loopback connections, each test on io_uring and on epoll.
  */
+#include "engine/sys.h"
 #include "tests/support/pair.h"
 
 #include <errno.h>
@@ -231,6 +232,40 @@ static void urgent_mark_hides_nothing(void **state)
     assert_int_equal(rdy_runtime_run(pair.runtime), 0);
 
     assert_memory_equal(pair.buf, "abcefg", 6);
+    pair_close(&pair);
+}
+
+/* Reads up to the mark; what comes next says EAGAIN once. */
+static int poll_reads_amid_a_signal(struct rdy_task *task, void *self)
+{
+    struct pair *pair = pair_of(self);
+    ssize_t count = rdy_stream_poll_read(&pair->server, task, pair->buf, sizeof(pair->buf));
+
+    if (count == RDY_PENDING)
+        return RDY_PENDING;
+    assert_int_equal(count, 3);
+    (void)rdy_sys_fail_nth(1, EAGAIN);
+    pair->result = rdy_stream_poll_read(&pair->server, task, pair->buf, sizeof(pair->buf));
+    (void)rdy_sys_fail_nth(0, 0);
+    return 0;
+}
+
+/* At a mark Linux says that while a signal is pending; tests/stress/test_urgent.c sends such. */
+static void refusal_at_an_urgent_mark_hides_nothing(void **state)
+{
+    static struct pair pair;
+
+    pair_open(&pair, state);
+    pair_accept(&pair);
+    say(pair.peer, "abc");
+    assert_int_equal(send(pair.peer, "d", 1, MSG_OOB), 1);
+    say(pair.peer, "efg");
+    let_driver_turn(&pair);
+
+    (void)spawn_test(pair.runtime, poll_reads_amid_a_signal, NULL, &pair);
+    assert_int_equal(rdy_runtime_run(pair.runtime), 0);
+    assert_int_equal(pair.result, 3);
+    assert_memory_equal(pair.buf, "efg", 3);
     pair_close(&pair);
 }
 
@@ -504,6 +539,7 @@ int main(void)
         ON_BOTH(short_read_of_tcp_clears_readable),
         ON_BOTH(other_reads_do_not_clear_readable),
         ON_BOTH(urgent_mark_hides_nothing),
+        ON_BOTH(refusal_at_an_urgent_mark_hides_nothing),
         ON_BOTH(urgent_mark_hides_nothing_from_a_waiting_reader),
         ON_BOTH(end_of_stream_comes_after_the_last_bytes),
         ON_BOTH(half_closed_stream_still_writes),

@@ -176,7 +176,9 @@ static void take_buffer(struct rdy_completion *completion, struct rdy_lane *lane
     deliver(completion, lane, block, len);
     if (lane->message)
         return;
-    rdy_plain_weigh(lane, &completion->pool, len);
+    /* One alone is a message of just that size, for which a ring does as well. */
+    if (len < completion->pool.size || lane->received_count > 1)
+        rdy_plain_weigh(lane, &completion->pool, len);
     if (rdy_unlikely(lane->fullness >= RDY_FULLNESS_BULK) && (fact->flags & RDY_FACT_LAST) == 0 &&
         rdy_bulk_may_begin(lane))
         rdy_recv_stop(lane, RDY_ABOUT_RECV);

@@ -139,6 +139,21 @@ static void stream_goes_on_without_a_large_buffer(void **state)
     assert_int_equal(rig_stats(rig).bulks, has_ring(rig) ? 2 : 0);
 }
 
+/* A ring does as well with these, for fewer calls. */
+static void messages_of_one_buffer_stay_on_the_ring(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_reopen(rig, &opts_of_many);
+    rig_connect(rig);
+    for (int i = 0; i < 20; i++) {
+        say_more(rig, BUFFER);
+        hear_all(rig);
+    }
+    assert_int_equal(rig_stats(rig).bulks, 0);
+    assert_int_equal(rig_stats(rig).recv_buffers, 20);
+}
+
 /* The tasks of others wait as long as for a stream on a ring, which has a limit of its own. */
 static int poll_hears_one_poll(struct rdy_task *task, void *self)
 {
@@ -386,6 +401,7 @@ int main(void)
         ON_THREE(stream_that_brings_much_gets_large_buffers),
         ON_THREE(stream_that_brings_little_again_goes_back_to_the_ring),
         ON_THREE(stream_goes_on_without_a_large_buffer),
+        ON_THREE(messages_of_one_buffer_stay_on_the_ring),
         ON_THREE(one_poll_receives_so_much_and_no_more),
         ON_THREE(bytes_to_be_sent_keep_their_order),
         ON_THREE(bytes_gathered_go_back_to_the_ring),

@@ -165,7 +165,7 @@ MUTANTS = [
     Mutant(
         "paused receive does not go on when its queue is emptied",
         "engine/lane_recv.c",
-        "if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) && !lane->recv_error &&\n"
+        "if (rdy_unlikely(lane->recv == RDY_RECV_IDLE) && !lane->recv_error && !lane->is_bulk &&\n"
         "            lane->received_count <= queue_max(completion, lane) / 2)\n"
         "            rdy_recv_want(completion, lane);",
         "",

@@ -13,7 +13,7 @@
 #include "engine/lane_accept.h"
 #include "engine/message.h"
 #include "engine/runtime.h"
-#include "engine/stream_ops.h"
+#include "engine/stream.h"
 
 #define BUF_LEN_MAX    ((size_t)16 << 20)
 #define WRITE_COPY_MAX ((size_t)1 << 16)
@@ -123,7 +123,7 @@ ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, s
         rdy_unlikely(!rdy_stream_receives(stream))) {
         ssize_t count = rdy_plain_recv(stream, task, lane, buf);
 
-        if (rdy_likely(count != -EAGAIN))
+        if (rdy_likely(count != -EAGAIN)) /* then it has gone back to the ring */
             return count;
     }
     return native_recv(stream, task, lane, buf);
@@ -341,8 +341,9 @@ int rdy_completion_shut(struct rdy_stream *stream)
 }
 
 /*
- * The lane goes first. Where the engine makes the calls nothing is in it, unless the peer is
- * slow (then WRITABLE is gone as well) or a ring was lost (then data is, that it had received).
+ * The lane goes first. Where the engine makes the calls nothing is in it but what the task that is
+ * being polled has handed over, which is sent here, unless the peer is slow (then WRITABLE is gone
+ * as well) or a ring was lost (then data is, that it had received).
  */
 int rdy_completion_gate(struct rdy_stream *stream, enum rdy_direction direction)
 {

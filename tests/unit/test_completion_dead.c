@@ -167,24 +167,34 @@ static int connect_to(const struct sockaddr_in *addr)
     return fd;
 }
 
+/* Listens, and has the ring accept what comes, for nobody. */
+static void accept_in_the_ring(struct rig *rig, struct listening *listening,
+                               struct sockaddr_in *addr)
+{
+    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
+    socklen_t addr_len = sizeof(*addr);
+    struct rdy_task_id id;
+
+    *addr = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(rdy_listener_open(&listening->listener, rig->runtime, (struct sockaddr *)addr,
+                                       addr_len, &opts),
+                     0);
+    assert_int_equal(getsockname(listening->listener.fd, (struct sockaddr *)addr, &addr_len), 0);
+    id = spawn_test(rig->runtime, poll_accepts, NULL, listening);
+    rig_turn(rig);
+    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+}
+
 /* One was accepted by the ring before it died, the other came when epoll watched. */
 static void connections_from_before_and_after_the_loss_are_accepted(void **state)
 {
     struct rig *rig = *state;
-    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t addr_len = sizeof(addr);
+    struct sockaddr_in addr;
     struct listening listening = {.listener.fd = -1, .stream.fd = -1};
     struct rdy_task_id id;
     int peers[2];
 
-    assert_int_equal(rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
-                                       sizeof(addr), &opts),
-                     0);
-    assert_int_equal(getsockname(listening.listener.fd, (struct sockaddr *)&addr, &addr_len), 0);
-    id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
-    rig_turn(rig);
-    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    accept_in_the_ring(rig, &listening, &addr);
     peers[0] = connect_to(&addr);
     rig_turn(rig);
 
@@ -233,9 +243,7 @@ static void accepted_connections_outlive_their_listener(void **state)
                                                  .self_size = sizeof(struct visit)};
     struct rdy_driver_opts driver_opts = {.entries_max = 2}; /* the listener, and one of them */
     struct rig *rig = *state;
-    struct rdy_listen_opts opts = {.size = sizeof(opts), .is_completing = true};
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t addr_len = sizeof(addr);
+    struct sockaddr_in addr;
     struct listening listening = {.listener.fd = -1, .stream.fd = -1};
     struct rdy_driver *driver;
     struct rdy_task_id id;
@@ -245,13 +253,7 @@ static void accepted_connections_outlive_their_listener(void **state)
 
     rig_reopen(rig, &driver_opts);
     driver = rdy_runtime_driver(rig->runtime);
-    assert_int_equal(rdy_listener_open(&listening.listener, rig->runtime, (struct sockaddr *)&addr,
-                                       sizeof(addr), &opts),
-                     0);
-    assert_int_equal(getsockname(listening.listener.fd, (struct sockaddr *)&addr, &addr_len), 0);
-    id = spawn_test(rig->runtime, poll_accepts, NULL, &listening);
-    rig_turn(rig);
-    assert_int_equal(rdy_task_abort(rig->runtime, id), 0);
+    accept_in_the_ring(rig, &listening, &addr);
     for (int i = 0; i < 2; i++)
         peers[i] = connect_to(&addr);
     rig_turn(rig);

@@ -211,6 +211,17 @@ static int poll_reads_until_have(struct rdy_task *task, void *self)
     return 0;
 }
 
+/* The peer has sent "abc", an urgent byte, and "efg", and the driver has heard of all of it. */
+static void open_with_a_mark(struct pair *pair, void **state)
+{
+    pair_open(pair, state);
+    pair_accept(pair);
+    say(pair->peer, "abc");
+    assert_int_equal(send(pair->peer, "d", 1, MSG_OOB), 1);
+    say(pair->peer, "efg");
+    let_driver_turn(pair);
+}
+
 /*
  * A read stops at the urgent mark although more data is there, and no event follows: whoever takes
  * that short read for "drained" waits for ever.
@@ -219,12 +230,7 @@ static void urgent_mark_hides_nothing(void **state)
 {
     static struct pair pair;
 
-    pair_open(&pair, state);
-    pair_accept(&pair);
-    say(pair.peer, "abc");
-    assert_int_equal(send(pair.peer, "d", 1, MSG_OOB), 1);
-    say(pair.peer, "efg");
-    let_driver_turn(&pair);
+    open_with_a_mark(&pair, state);
 
     pair.result = 0;
     pair.have = 6;
@@ -255,12 +261,7 @@ static void refusal_at_an_urgent_mark_hides_nothing(void **state)
 {
     static struct pair pair;
 
-    pair_open(&pair, state);
-    pair_accept(&pair);
-    say(pair.peer, "abc");
-    assert_int_equal(send(pair.peer, "d", 1, MSG_OOB), 1);
-    say(pair.peer, "efg");
-    let_driver_turn(&pair);
+    open_with_a_mark(&pair, state);
 
     (void)spawn_test(pair.runtime, poll_reads_amid_a_signal, NULL, &pair);
     assert_int_equal(rdy_runtime_run(pair.runtime), 0);

@@ -73,6 +73,11 @@ static int lane_enter(struct rdy_stream *stream, struct rdy_lane **lane)
     return 0;
 }
 
+static inline struct rdy_event event_now(const struct rdy_stream *stream, uint32_t interest)
+{
+    return rdy_scheduled_io_event(stream->reg.io, rdy_interest_mask(interest));
+}
+
 int rdy_completion_wait_to_recv(struct rdy_registration *reg, struct rdy_task *task,
                                 struct rdy_event seen)
 {
@@ -85,11 +90,13 @@ int rdy_completion_wait_to_recv(struct rdy_registration *reg, struct rdy_task *t
     return rdy_scheduled_io_wait_for(reg->io, RDY_DIRECTION_READ, RDY_READABLE, &waker, &seen);
 }
 
-static ssize_t native_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
-                           struct rdy_buf *buf)
+static inline __attribute__((always_inline)) ssize_t native_recv(struct rdy_stream *stream,
+                                                                 struct rdy_task *task,
+                                                                 struct rdy_lane *lane,
+                                                                 struct rdy_buf *buf)
 {
     for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
-        struct rdy_event event = rdy_ready_event(&stream->reg, RDY_INTEREST_READ);
+        struct rdy_event event = event_now(stream, RDY_INTEREST_READ);
         ssize_t count;
         int rc;
 
@@ -110,6 +117,20 @@ static ssize_t native_recv(struct rdy_stream *stream, struct rdy_task *task, str
     return rdy_task_give_way(task);
 }
 
+/* Of a stream that no ring receives for, or not now. */
+static __attribute__((noinline)) ssize_t recv_off_ring(struct rdy_stream *stream,
+                                                       struct rdy_task *task, struct rdy_lane *lane,
+                                                       struct rdy_buf *buf)
+{
+    if (rdy_bulk_goes_on(stream, lane) || !rdy_stream_receives(stream)) {
+        ssize_t count = rdy_plain_recv(stream, task, lane, buf);
+
+        if (rdy_likely(count != -EAGAIN)) /* then it has gone back to the ring */
+            return count;
+    }
+    return native_recv(stream, task, lane, buf);
+}
+
 ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_buf *buf)
 {
     struct rdy_lane *lane;
@@ -119,13 +140,8 @@ ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, s
         return rc;
     if (!rdy_task_may_spend(task))
         return RDY_PENDING;
-    if (rdy_unlikely(rdy_bulk_goes_on(stream, lane)) ||
-        rdy_unlikely(!rdy_stream_receives(stream))) {
-        ssize_t count = rdy_plain_recv(stream, task, lane, buf);
-
-        if (rdy_likely(count != -EAGAIN)) /* then it has gone back to the ring */
-            return count;
-    }
+    if (rdy_unlikely(lane->is_bulk || !stream->reg.driver->completion->is_native))
+        return recv_off_ring(stream, task, lane, buf);
     return native_recv(stream, task, lane, buf);
 }
 
@@ -164,7 +180,7 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
     for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         int rc;
 
-        if (rdy_event_is_shutdown(rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE)))
+        if (rdy_event_is_shutdown(event_now(stream, RDY_INTEREST_WRITE)))
             return rdy_scheduled_io_error(stream->reg.io);
         if (!has_room(lane, unsent_max) && rdy_lane_is_plain(lane))
             rdy_plain_pump(lane);

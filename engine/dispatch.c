@@ -201,13 +201,11 @@ static void begin_arms(struct rdy_driver *driver)
     driver->is_after_overflow = false;
 }
 
-void rdy_driver_drain_inbox(struct rdy_driver *driver)
+void rdy_driver_carry_out_all(struct rdy_driver *driver)
 {
     struct rdy_scheduled_io *io;
 
     begin_arms(driver);
-    if (!rdy_aptr_load_relaxed(&driver->inbox))
-        return;
     /* Acquire: pairs with the push in rdy_driver_request(). */
     io = rdy_aptr_swap_acq_rel(&driver->inbox, NULL);
     while (io) {
@@ -373,7 +371,7 @@ int rdy_driver_dispatch(struct rdy_driver *driver, uint32_t facts_count)
     rdy_assert(!driver->is_dispatching);
     rdy_assert(facts_count <= driver->events_max);
     driver->is_dispatching = true;
-    for (uint32_t i = 0; i < facts_count && i < FACTS_AHEAD; i++)
+    for (uint32_t i = 1; i < facts_count && i < FACTS_AHEAD; i++)
         rdy_slab_prefetch(driver->set.slab, driver->facts[i].token & RDY_TOKEN_SLAB);
     for (uint32_t i = 0; i < facts_count; i++) {
         if (i + FACTS_AHEAD < facts_count)

@@ -192,7 +192,15 @@ void rdy_driver_call_again(struct rdy_driver *driver);
 /* dispatch.c: the driver's thread only. */
 
 /* Carries out the inbox. */
-void rdy_driver_drain_inbox(struct rdy_driver *driver);
+void rdy_driver_carry_out_all(struct rdy_driver *driver);
+
+static inline void rdy_driver_drain_inbox(struct rdy_driver *driver)
+{
+    if (rdy_unlikely(rdy_aptr_load_relaxed(&driver->inbox) != NULL))
+        rdy_driver_carry_out_all(driver);
+    else
+        driver->is_after_overflow = false;
+}
 
 /* Turns facts into readiness and wakes; returns how many reached live registrations. */
 int rdy_driver_dispatch(struct rdy_driver *driver, uint32_t facts_count);

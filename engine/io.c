@@ -38,7 +38,7 @@ int rdy_poll_readiness(struct rdy_registration *reg, enum rdy_direction directio
 struct rdy_event rdy_ready_event(const struct rdy_registration *reg, uint32_t interest)
 {
     rdy_assert(reg->io);
-    return rdy_word_event(rdy_a64_load_acquire(&reg->io->word), rdy_interest_mask(interest));
+    return rdy_scheduled_io_event(reg->io, rdy_interest_mask(interest));
 }
 
 void rdy_clear_readiness(struct rdy_registration *reg, struct rdy_event event)

@@ -77,7 +77,7 @@ void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane)
     rdy_driver_call_again(completion->driver);
 }
 
-void rdy_plain_flush(struct rdy_completion *completion)
+void rdy_plain_send_gathered(struct rdy_completion *completion)
 {
     struct rdy_lane *lane;
 

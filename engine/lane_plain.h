@@ -22,14 +22,20 @@ void rdy_plain_pump(struct rdy_lane *lane);
 void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane);
 
 /* Sends what was gathered. */
-void rdy_plain_flush(struct rdy_completion *completion);
+void rdy_plain_send_gathered(struct rdy_completion *completion);
+
+static inline void rdy_plain_flush(struct rdy_completion *completion)
+{
+    if (rdy_unlikely(completion->gathered.first != NULL))
+        rdy_plain_send_gathered(completion);
+}
 
 /* After each poll of a task: what it has handed over goes out, as one. */
 static inline void rdy_plain_end_poll(const struct rdy_driver *driver)
 {
     struct rdy_completion *completion = driver->completion;
 
-    if (completion && rdy_unlikely(completion->gathered.first != NULL))
+    if (completion)
         rdy_plain_flush(completion);
 }
 

@@ -121,12 +121,17 @@ int rdy_runtime_open(struct rdy_runtime **out, const struct rdy_runtime_opts *op
     return rc;
 }
 
+/* Spawned by other threads, and not begun. */
+static bool runtime_has_arrivals(const struct rdy_runtime *runtime)
+{
+    return runtime->arrived || rdy_aptr_load_relaxed(&runtime->shared.arrivals);
+}
+
 /* A task can run, or is known to be on its way: woken or spawned by another thread. */
 static bool runtime_can_run(const struct rdy_runtime *runtime)
 {
-    return runtime->next || runtime->ready.first || runtime->deferred.first || runtime->arrived ||
-           rdy_aptr_load_relaxed(&runtime->shared.inbox) ||
-           rdy_aptr_load_relaxed(&runtime->shared.arrivals);
+    return runtime->next || runtime->ready.first || runtime->deferred.first ||
+           rdy_aptr_load_relaxed(&runtime->shared.inbox) || runtime_has_arrivals(runtime);
 }
 
 /* How long the driver may block: not at all if something can run, else until the next timer. */
@@ -237,8 +242,7 @@ static bool runtime_is_done(const struct rdy_runtime *runtime)
 {
     if (runtime->is_lasting && !runtime->shutdown.has_begun)
         return false;
-    return rdy_runtime_tasks_live(runtime) == 0 && !runtime->arrived &&
-           !rdy_aptr_load_relaxed(&runtime->shared.arrivals);
+    return rdy_runtime_tasks_live(runtime) == 0 && !runtime_has_arrivals(runtime);
 }
 
 /* True if the run is over: the tasks have ended by themselves, or at the deadline. */
@@ -282,7 +286,8 @@ static int runtime_round(struct rdy_runtime *runtime, int64_t timeout_ns, bool i
         return RDY_TURN_STOPPED;
     rdy_task_drain_inbox(runtime);
     /* Half of the polls at most: a flood of them leaves the rest to those that live. */
-    (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
+    if (rdy_unlikely(runtime_has_arrivals(runtime)))
+        (void)rdy_task_take_arrivals(runtime, (runtime->event_interval + 1) / 2);
     if (runtime_poll_tasks(runtime) && !is_run)
         timeout_ns = 0;
     if (runtime_is_stopped(runtime))

@@ -161,10 +161,6 @@ static uint32_t wake_with(struct rdy_scheduled_io *io, uint32_t ready, int resul
     struct rdy_link due;
     uint32_t count = 0;
 
-    if (rdy_likely(rdy_list_is_empty(&queue->waiters))) {
-        rdy_lock_release(&queue->lock);
-        return rdy_wakes_run(wakes);
-    }
     rdy_list_init(&due);
     move_due(queue, ready, &due);
     while (take_due(queue, &due, result, wakes)) {
@@ -183,7 +179,10 @@ uint32_t rdy_scheduled_io_wake(struct rdy_scheduled_io *io, uint32_t ready) RDY_
     wakes.count = 0;
     rdy_lock_acquire(&io->waitq.lock);
     take_slots(&io->waitq, ready, &wakes);
-    return wake_with(io, ready, 0, &wakes);
+    if (rdy_unlikely(!rdy_list_is_empty(&io->waitq.waiters)))
+        return wake_with(io, ready, 0, &wakes);
+    rdy_lock_release(&io->waitq.lock);
+    return rdy_wakes_run(&wakes);
 }
 
 void rdy_scheduled_io_cancel_all(struct rdy_scheduled_io *io, int result) RDY_UNCHECKED

@@ -119,6 +119,13 @@ void rdy_scheduled_io_init(struct rdy_scheduled_io *io, struct rdy_driver *drive
 uint64_t rdy_scheduled_io_set(struct rdy_scheduled_io *io, uint32_t ready);
 uint64_t rdy_scheduled_io_assume(struct rdy_scheduled_io *io, uint32_t ready);
 
+/* What is ready of @mask now. Acquires. */
+static inline struct rdy_event rdy_scheduled_io_event(const struct rdy_scheduled_io *io,
+                                                      uint32_t mask)
+{
+    return rdy_word_event(rdy_a64_load_acquire(&io->word), mask);
+}
+
 /* False if the clear came too late: a newer event stood in one of its directions. */
 bool rdy_scheduled_io_clear(struct rdy_scheduled_io *io, struct rdy_event seen);
 

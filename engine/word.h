@@ -85,11 +85,19 @@ static inline uint64_t rdy_word_assume(uint64_t word, uint32_t ready)
     return rdy_word_is_ended(word) ? word : word | ready;
 }
 
+/* No event came since @seen, in any direction, nor the end: what is mostly so. */
+static inline bool rdy_word_is_as_seen(uint64_t word, struct rdy_event seen)
+{
+    return rdy_likely(((word ^ seen.word) & ~RDY_WORD_READY) == 0);
+}
+
 /* An operation refuted @seen: drop its flags where nothing came since. Final flags stay. */
 static inline uint64_t rdy_word_clear(uint64_t word, struct rdy_event seen)
 {
     uint64_t drop = 0;
 
+    if (rdy_word_is_as_seen(word, seen))
+        return word & ~(seen.word & RDY_WORD_READY & ~(uint64_t)RDY_FINAL);
     if (((word ^ seen.word) & RDY_WORD_READ_TICK) == 0)
         drop |= seen.word & RDY_READ_SIDE;
     if (((word ^ seen.word) & RDY_WORD_WRITE_TICK) == 0)
@@ -108,6 +116,8 @@ static inline bool rdy_word_is_newer(uint64_t word, struct rdy_event seen)
 {
     uint64_t ticks = 0;
 
+    if (rdy_word_is_as_seen(word, seen))
+        return false;
     if (seen.word & RDY_READ_SIDE)
         ticks |= RDY_WORD_READ_TICK;
     if (seen.word & RDY_WRITE_SIDE)

@@ -56,21 +56,6 @@ static void ring_note_overflow(struct rdy_ring *ring, bool was_overflowing)
     }
 }
 
-static bool ring_is_overflowing(const struct rdy_ring *ring)
-{
-    return (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
-}
-
-bool rdy_ring_is_settled(const struct rdy_ring *ring)
-{
-    return !rdy_ring_has_queued(ring) && rdy_ring_is_read_out(ring);
-}
-
-bool rdy_ring_is_read_out(const struct rdy_ring *ring)
-{
-    return rdy_ring_ready(ring) == 0 && !ring_is_overflowing(ring);
-}
-
 /* Said by -EBADR only when an enter finds nothing else to tell; the counter says it at once. */
 static bool ring_has_dropped(const struct rdy_ring *ring)
 {
@@ -91,7 +76,7 @@ static int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags,
 {
     struct __kernel_timespec ts;
     struct rdy_getevents_arg arg = {.min_wait_usec = wait->batch_us};
-    bool was_overflowing = ring_is_overflowing(ring);
+    bool was_overflowing = rdy_ring_is_overflowing(ring);
     void *arg_ptr = NULL;
     size_t arg_len = 0;
     int rc;
@@ -150,9 +135,11 @@ static struct ring_wait batch_wait(const struct rdy_ring *ring, int64_t timeout_
     struct ring_wait wait = {.count = 1, .timeout_ns = timeout_ns};
     int64_t most_us = backend->batch_wait_us;
 
+    if (rdy_likely(backend->batch_count <= 1))
+        return wait;
     if (timeout_ns >= 0 && timeout_ns / RDY_NS_PER_US < most_us)
         most_us = timeout_ns / RDY_NS_PER_US;
-    if (backend->can_batch && backend->batch_count > 1 && wanted > 1 && most_us > 0) {
+    if (backend->can_batch && wanted > 1 && most_us > 0) {
         wait.count = backend->batch_count < wanted ? backend->batch_count : wanted;
         wait.batch_us = (uint32_t)most_us;
         if (timeout_ns < 0)
@@ -232,7 +219,7 @@ int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
         ring->backend->has_begun = false;
         return 0;
     }
-    ring->backend->has_lost = rc == -EBADR || ring_is_overflowing(ring);
+    ring->backend->has_lost = rc == -EBADR || rdy_ring_is_overflowing(ring);
     return rc;
 }
 

@@ -142,12 +142,24 @@ static inline bool rdy_ring_has_queued(const struct rdy_ring *ring)
     return io_uring_smp_load_acquire(sq->khead) != sq->sqe_tail;
 }
 
+/* Does the kernel hold completions for which the queue had no room? */
+static inline bool rdy_ring_is_overflowing(const struct rdy_ring *ring)
+{
+    return (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
+}
+
 /* True if every completion so far has been looked at. What one did not look at may be more, on a
  * ring that does not defer, by the time of the answer. */
-bool rdy_ring_is_read_out(const struct rdy_ring *ring);
+static inline bool rdy_ring_is_read_out(const struct rdy_ring *ring)
+{
+    return rdy_ring_ready(ring) == 0 && !rdy_ring_is_overflowing(ring);
+}
 
 /* True if the kernel took all that was queued, and every completion of it has been looked at. */
-bool rdy_ring_is_settled(const struct rdy_ring *ring);
+static inline bool rdy_ring_is_settled(const struct rdy_ring *ring)
+{
+    return !rdy_ring_has_queued(ring) && rdy_ring_is_read_out(ring);
+}
 
 /* As the backend's open(), starting further down the ladder; for tests of the lower rungs. */
 int rdy_uring_open_at(struct rdy_backend **out, const struct rdy_backend_opts *opts,

@@ -126,9 +126,9 @@ def entry_seeds():
         ("replace_waker",), "the wait's result is not published")
     yield Seed(
         "wake-under-lock", ENTRY,
-        "        rdy_lock_release(&queue->lock);\n        return rdy_wakes_run(wakes);",
-        "        uint32_t n = rdy_wakes_run(wakes);\n        rdy_lock_release(&queue->lock);\n"
-        "        return n;",
+        "    rdy_lock_release(&io->waitq.lock);\n    return rdy_wakes_run(&wakes);",
+        "    ready = rdy_wakes_run(&wakes);\n    rdy_lock_release(&io->waitq.lock);\n"
+        "    return ready;",
         ("wake_reenters",), "a waker runs with the lock held")
     yield Seed(
         "rewake-unlocked", ENTRY,

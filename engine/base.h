@@ -21,6 +21,12 @@
 #define rdy_likely(x)   __builtin_expect(!!(x), 1)
 #define rdy_unlikely(x) __builtin_expect(!!(x), 0)
 
+/*
+ * On the way of every request. Linkers put such functions side by side: a sleep leaves little of
+ * them in the nearest cache, and what lay between them would be fetched along with them.
+ */
+#define RDY_HOT __attribute__((hot))
+
 /* Prints the claim and where it stood, then aborts. */
 __attribute__((noreturn, cold)) void rdy_panic(const char *claim, const char *file, int line);
 

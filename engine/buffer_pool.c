@@ -101,7 +101,8 @@ void rdy_buffer_pool_reclaim(struct rdy_buffer_pool *pool)
     }
 }
 
-struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id, size_t len)
+RDY_HOT struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t id,
+                                                 size_t len)
 {
     struct rdy_block *block = &pool->blocks[id];
 
@@ -116,7 +117,7 @@ struct rdy_block *rdy_buffer_pool_filled(struct rdy_buffer_pool *pool, uint32_t 
     return block;
 }
 
-struct rdy_block *rdy_buffer_pool_take(struct rdy_buffer_pool *pool)
+RDY_HOT struct rdy_block *rdy_buffer_pool_take(struct rdy_buffer_pool *pool)
 {
     rdy_assert(!pool->backend);
     if (pool->free_count == 0)
@@ -139,7 +140,7 @@ static struct rdy_block *large_make(struct rdy_buffer_pool *pool)
     return block;
 }
 
-struct rdy_block *rdy_buffer_pool_take_large(struct rdy_buffer_pool *pool)
+RDY_HOT struct rdy_block *rdy_buffer_pool_take_large(struct rdy_buffer_pool *pool)
 {
     struct rdy_block *block = NULL;
 
@@ -186,7 +187,7 @@ static void large_back(struct rdy_buffer_pool *pool, struct rdy_block *block)
     pool->large[pool->large_free++] = block;
 }
 
-void rdy_block_release(struct rdy_block *block)
+RDY_HOT void rdy_block_release(struct rdy_block *block)
 {
     struct rdy_buffer_pool *pool = block->pool;
 
@@ -202,8 +203,8 @@ void rdy_block_release(struct rdy_block *block)
         buffer_back(pool, block);
 }
 
-struct rdy_piece *rdy_piece_make(struct rdy_buffer_pool *pool, struct rdy_block *block,
-                                 unsigned char *data, size_t len)
+RDY_HOT struct rdy_piece *rdy_piece_make(struct rdy_buffer_pool *pool, struct rdy_block *block,
+                                         unsigned char *data, size_t len)
 {
     struct rdy_piece *piece = pool->spare;
 
@@ -218,7 +219,7 @@ struct rdy_piece *rdy_piece_make(struct rdy_buffer_pool *pool, struct rdy_block 
     return piece;
 }
 
-void rdy_buffer_pool_queue(struct rdy_buffer_pool *pool, struct rdy_piece *piece)
+RDY_HOT void rdy_buffer_pool_queue(struct rdy_buffer_pool *pool, struct rdy_piece *piece)
 {
     uint32_t id = piece->block->id;
 
@@ -238,7 +239,8 @@ static void unqueue(struct rdy_buffer_pool *pool, const struct rdy_piece *piece)
     pool->queued_count--;
 }
 
-void rdy_piece_end(struct rdy_buffer_pool *pool, struct rdy_piece *piece, struct rdy_buf *buf)
+RDY_HOT void rdy_piece_end(struct rdy_buffer_pool *pool, struct rdy_piece *piece,
+                           struct rdy_buf *buf)
 {
     struct rdy_block *block = piece->block;
 

@@ -118,9 +118,10 @@ static inline __attribute__((always_inline)) ssize_t native_recv(struct rdy_stre
 }
 
 /* Of a stream that no ring receives for, or not now. */
-static __attribute__((noinline)) ssize_t recv_off_ring(struct rdy_stream *stream,
-                                                       struct rdy_task *task, struct rdy_lane *lane,
-                                                       struct rdy_buf *buf)
+static RDY_HOT __attribute__((noinline)) ssize_t recv_off_ring(struct rdy_stream *stream,
+                                                               struct rdy_task *task,
+                                                               struct rdy_lane *lane,
+                                                               struct rdy_buf *buf)
 {
     if (rdy_bulk_goes_on(stream, lane) || !rdy_stream_receives(stream)) {
         ssize_t count = rdy_plain_recv(stream, task, lane, buf);
@@ -131,7 +132,8 @@ static __attribute__((noinline)) ssize_t recv_off_ring(struct rdy_stream *stream
     return native_recv(stream, task, lane, buf);
 }
 
-ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_buf *buf)
+RDY_HOT ssize_t rdy_stream_poll_recv(struct rdy_stream *stream, struct rdy_task *task,
+                                     struct rdy_buf *buf)
 {
     struct rdy_lane *lane;
     int rc = lane_enter(stream, &lane);
@@ -174,8 +176,8 @@ static bool has_room(const struct rdy_lane *lane, uint32_t unsent_max)
 }
 
 /* 0 when at most @unsent_max bytes are unsent; RDY_PENDING or -errno. */
-static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
-                     uint32_t unsent_max)
+static RDY_HOT int poll_room(struct rdy_stream *stream, struct rdy_task *task,
+                             struct rdy_lane *lane, uint32_t unsent_max)
 {
     for (int tries = 0; tries < RDY_TASK_TRIES_MAX; tries++) {
         int rc;
@@ -197,7 +199,8 @@ static int poll_room(struct rdy_stream *stream, struct rdy_task *task, struct rd
     return rdy_task_give_way(task);
 }
 
-int rdy_stream_poll_send(struct rdy_stream *stream, struct rdy_task *task, struct rdy_buf *buf)
+RDY_HOT int rdy_stream_poll_send(struct rdy_stream *stream, struct rdy_task *task,
+                                 struct rdy_buf *buf)
 {
     struct rdy_lane *lane;
     int rc = lane_enter(stream, &lane);

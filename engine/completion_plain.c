@@ -85,8 +85,8 @@ static void take_count(struct rdy_completion *completion, struct rdy_lane *lane,
     completion->count.recv_bytes += got;
 }
 
-ssize_t rdy_plain_read(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
-                       void *data, size_t len)
+RDY_HOT ssize_t rdy_plain_read(struct rdy_stream *stream, struct rdy_task *task,
+                               struct rdy_lane *lane, void *data, size_t len)
 {
     struct rdy_completion *completion = stream->reg.driver->completion;
     struct rdy_stream_span span = {.data = data, .len = len};
@@ -118,8 +118,8 @@ ssize_t rdy_plain_read(struct rdy_stream *stream, struct rdy_task *task, struct 
     return rdy_task_give_way(task);
 }
 
-ssize_t rdy_plain_recv(struct rdy_stream *stream, struct rdy_task *task, struct rdy_lane *lane,
-                       struct rdy_buf *buf)
+RDY_HOT ssize_t rdy_plain_recv(struct rdy_stream *stream, struct rdy_task *task,
+                               struct rdy_lane *lane, struct rdy_buf *buf)
 {
     struct rdy_completion *completion = stream->reg.driver->completion;
     size_t size;

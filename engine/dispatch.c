@@ -364,7 +364,7 @@ static int handle_fact(struct rdy_driver *driver, const struct rdy_fact *fact)
     return reached;
 }
 
-int rdy_driver_dispatch(struct rdy_driver *driver, uint32_t facts_count)
+RDY_HOT int rdy_driver_dispatch(struct rdy_driver *driver, uint32_t facts_count)
 {
     int reached = 0;
 

@@ -256,7 +256,7 @@ void rdy_driver_unpark(struct rdy_driver *driver)
     }
 }
 
-void rdy_driver_call_again(struct rdy_driver *driver)
+RDY_HOT void rdy_driver_call_again(struct rdy_driver *driver)
 {
     bool has_work;
 
@@ -331,7 +331,7 @@ static void batch_end(struct rdy_driver *driver, uint32_t asked, int came, bool 
         rdy_moderation_learn(&driver->moderation, asked, (uint32_t)came);
 }
 
-static int wait_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
+static RDY_HOT int wait_for_facts(struct rdy_driver *driver, int64_t timeout_ns)
 {
     struct rdy_backend *backend = rdy_driver_backend(driver);
     int64_t blocked_ns = park_begin(driver, timeout_ns);
@@ -378,7 +378,7 @@ static int check_owner(const struct rdy_driver *driver)
     return 0;
 }
 
-int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
+RDY_HOT int rdy_driver_turn(struct rdy_driver *driver, int64_t timeout_ns)
 {
     int rc = check_owner(driver);
 

@@ -18,8 +18,8 @@ static inline uint32_t direction_mask(enum rdy_direction direction)
                                            : RDY_WRITABLE | RDY_WRITE_CLOSED;
 }
 
-int rdy_poll_readiness(struct rdy_registration *reg, enum rdy_direction direction,
-                       const struct rdy_waker *waker, struct rdy_event *event)
+RDY_HOT int rdy_poll_readiness(struct rdy_registration *reg, enum rdy_direction direction,
+                               const struct rdy_waker *waker, struct rdy_event *event)
 {
     struct rdy_scheduled_io *io = reg->io;
     uint32_t mask = direction_mask(direction);
@@ -35,13 +35,13 @@ int rdy_poll_readiness(struct rdy_registration *reg, enum rdy_direction directio
     return 0;
 }
 
-struct rdy_event rdy_ready_event(const struct rdy_registration *reg, uint32_t interest)
+RDY_HOT struct rdy_event rdy_ready_event(const struct rdy_registration *reg, uint32_t interest)
 {
     rdy_assert(reg->io);
     return rdy_scheduled_io_event(reg->io, rdy_interest_mask(interest));
 }
 
-void rdy_clear_readiness(struct rdy_registration *reg, struct rdy_event event)
+RDY_HOT void rdy_clear_readiness(struct rdy_registration *reg, struct rdy_event event)
 {
     rdy_assert(reg->io);
     if (!rdy_scheduled_io_clear(reg->io, event))

@@ -145,7 +145,7 @@ struct rdy_lane *rdy_lane_make(struct rdy_completion *completion, struct rdy_sch
     return lane;
 }
 
-void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready)
+RDY_HOT void rdy_lane_stamp(struct rdy_lane *lane, uint32_t ready)
 {
     struct rdy_scheduled_io *io = lane->io;
     struct rdy_driver *driver = io->driver;
@@ -170,7 +170,7 @@ void rdy_lane_asked(const struct rdy_lane *lane)
     rdy_driver_call_again(driver);
 }
 
-int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns)
+RDY_HOT int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t timeout_ns)
 {
     struct rdy_driver *driver = completion->driver;
     uint64_t wakes_before = rdy_a64_load_relaxed(&driver->count.waker_calls);
@@ -219,7 +219,7 @@ bool rdy_completion_has_news(const struct rdy_driver *driver)
            !rdy_driver_backend(driver)->is_settled;
 }
 
-void rdy_completion_settle(struct rdy_completion *completion)
+RDY_HOT void rdy_completion_settle(struct rdy_completion *completion)
 {
     if (completion->trying.first && rdy_driver_backend(completion->driver)->is_settled)
         rdy_send_settle(completion);
@@ -239,8 +239,8 @@ static int refuse(struct rdy_completion *completion, const struct rdy_fact *fact
     return 0;
 }
 
-int rdy_completion_take(struct rdy_completion *completion, struct rdy_scheduled_io *io,
-                        const struct rdy_fact *fact)
+RDY_HOT int rdy_completion_take(struct rdy_completion *completion, struct rdy_scheduled_io *io,
+                                const struct rdy_fact *fact)
 {
     enum rdy_token_about about = rdy_token_about(fact->token);
     struct rdy_lane *lane;

@@ -12,7 +12,7 @@
 #include "engine/sys_socket.h"
 
 /* One call's worth of the queue. @asked: bytes that it was given. */
-static ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
+static RDY_HOT ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
 {
     struct iovec pieces[RDY_SEND_PIECES_MAX];
     struct msghdr message = {.msg_iov = pieces};
@@ -31,7 +31,7 @@ static ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
     return rdy_sys_send_message(lane->io->fd, &message);
 }
 
-void rdy_plain_pump(struct rdy_lane *lane)
+RDY_HOT void rdy_plain_pump(struct rdy_lane *lane)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
     struct rdy_registration reg = {.driver = lane->io->driver, .io = lane->io};
@@ -69,7 +69,7 @@ void rdy_plain_pump(struct rdy_lane *lane)
     rdy_send_keep_copies(completion, lane);
 }
 
-void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane)
+RDY_HOT void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     rdy_debug(lane->send == RDY_SEND_IDLE);
     lane->send = RDY_SEND_GATHERED;
@@ -77,7 +77,7 @@ void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane)
     rdy_driver_call_again(completion->driver);
 }
 
-void rdy_plain_send_gathered(struct rdy_completion *completion)
+RDY_HOT void rdy_plain_send_gathered(struct rdy_completion *completion)
 {
     struct rdy_lane *lane;
 

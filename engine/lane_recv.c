@@ -251,8 +251,8 @@ static uint32_t take_last(struct rdy_completion *completion, struct rdy_lane *la
     return 0;
 }
 
-int rdy_recv_take(struct rdy_completion *completion, struct rdy_lane *lane,
-                  const struct rdy_fact *fact)
+RDY_HOT int rdy_recv_take(struct rdy_completion *completion, struct rdy_lane *lane,
+                          const struct rdy_fact *fact)
 {
     uint32_t ready = fact->result > 0 ? RDY_READABLE : 0;
 
@@ -278,7 +278,7 @@ void rdy_recv_drop(struct rdy_completion *completion, struct rdy_lane *lane)
     lane->received_count = 0;
 }
 
-ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf)
+RDY_HOT ssize_t rdy_recv_next(struct rdy_lane *lane, struct rdy_buf *buf)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
     struct rdy_piece *piece = rdy_piece_queue_pop(&lane->received);

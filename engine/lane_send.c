@@ -44,7 +44,7 @@ void rdy_send_keep_copies(struct rdy_completion *completion, struct rdy_lane *la
         lane->flags |= RDY_LANE_SLOW;
 }
 
-int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
+RDY_HOT int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
     struct rdy_piece *piece = rdy_piece_make(&completion->pool, buf->block, buf->data, buf->len);
@@ -61,7 +61,7 @@ int rdy_send_add(struct rdy_lane *lane, struct rdy_buf *buf)
     return 0;
 }
 
-void rdy_send_advance(struct rdy_completion *completion, struct rdy_lane *lane, size_t sent)
+RDY_HOT void rdy_send_advance(struct rdy_completion *completion, struct rdy_lane *lane, size_t sent)
 {
     completion->count.send_bytes += sent;
     rdy_assert(sent <= lane->unsent_bytes);
@@ -124,7 +124,7 @@ void rdy_send_tell_writer(struct rdy_lane *lane)
 }
 
 /* The operation is over: on with what came meanwhile, or with leaving. */
-static void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
+static RDY_HOT void go_on(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     lane->sending = 0;
     lane->send = RDY_SEND_IDLE;
@@ -147,7 +147,7 @@ static struct rdy_send_message *message_for(struct rdy_completion *completion,
     return &completion->messages[completion->messages_used++];
 }
 
-static int try_one(struct rdy_completion *completion, struct rdy_lane *lane)
+static RDY_HOT int try_one(struct rdy_completion *completion, struct rdy_lane *lane)
 {
     struct rdy_backend *backend = rdy_driver_backend(completion->driver);
     struct rdy_send_message *message = message_for(completion, lane);
@@ -191,7 +191,7 @@ static int try_one(struct rdy_completion *completion, struct rdy_lane *lane)
     return rc;
 }
 
-void rdy_send_try_all(struct rdy_completion *completion)
+RDY_HOT void rdy_send_try_all(struct rdy_completion *completion)
 {
     struct rdy_lane_list dirty = completion->dirty;
     struct rdy_lane *lane;
@@ -277,7 +277,7 @@ static void settle_one(struct rdy_completion *completion, struct rdy_lane *lane)
         wait_for_peer(completion, lane);
 }
 
-void rdy_send_settle(struct rdy_completion *completion)
+RDY_HOT void rdy_send_settle(struct rdy_completion *completion)
 {
     struct rdy_lane_list trying = completion->trying;
     struct rdy_lane *lane;

@@ -135,7 +135,7 @@ static bool runtime_can_run(const struct rdy_runtime *runtime)
 }
 
 /* How long the driver may block: not at all if something can run, else until the next timer. */
-static int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
+static RDY_HOT int64_t runtime_timeout_ns(struct rdy_runtime *runtime)
 {
     uint64_t earliest_ns = runtime->wheel.earliest_ns;
     uint64_t now_ns;
@@ -279,7 +279,7 @@ static bool runtime_poll_tasks(struct rdy_runtime *runtime)
  * @is_run: another one follows, but being out of tasks is a reason to stop. Without, whoever asked
  * for the round waits for what the tasks may have done in it.
  */
-static int runtime_round(struct rdy_runtime *runtime, int64_t timeout_ns, bool is_run)
+static RDY_HOT int runtime_round(struct rdy_runtime *runtime, int64_t timeout_ns, bool is_run)
 {
     rdy_debug(runtime->is_inside && rdy_runtime_current == runtime);
     if (runtime_is_stopped(runtime) || runtime_shuts(runtime))
@@ -338,7 +338,7 @@ static void runtime_leave(struct rdy_runtime *runtime, struct rdy_runtime *outer
     rdy_runtime_current = outer;
 }
 
-int rdy_runtime_run(struct rdy_runtime *runtime)
+RDY_HOT int rdy_runtime_run(struct rdy_runtime *runtime)
 {
     struct rdy_runtime *outer;
     int rc = runtime_enter(runtime, &outer);

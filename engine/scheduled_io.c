@@ -28,7 +28,7 @@ void rdy_scheduled_io_init(struct rdy_scheduled_io *io, struct rdy_driver *drive
     io->fd = fd;
 }
 
-uint64_t rdy_scheduled_io_set(struct rdy_scheduled_io *io, uint32_t ready)
+RDY_HOT uint64_t rdy_scheduled_io_set(struct rdy_scheduled_io *io, uint32_t ready)
 {
     uint64_t word = rdy_a64_load_relaxed(&io->word);
 
@@ -46,7 +46,7 @@ uint64_t rdy_scheduled_io_assume(struct rdy_scheduled_io *io, uint32_t ready)
     return word;
 }
 
-bool rdy_scheduled_io_clear(struct rdy_scheduled_io *io, struct rdy_event seen)
+RDY_HOT bool rdy_scheduled_io_clear(struct rdy_scheduled_io *io, struct rdy_event seen)
 {
     uint64_t word = rdy_a64_load_relaxed(&io->word);
     uint64_t next;
@@ -172,7 +172,7 @@ static uint32_t wake_with(struct rdy_scheduled_io *io, uint32_t ready, int resul
     return count + rdy_wakes_run(wakes);
 }
 
-uint32_t rdy_scheduled_io_wake(struct rdy_scheduled_io *io, uint32_t ready) RDY_UNCHECKED
+RDY_HOT uint32_t rdy_scheduled_io_wake(struct rdy_scheduled_io *io, uint32_t ready) RDY_UNCHECKED
 {
     struct rdy_wakes wakes;
 
@@ -196,8 +196,9 @@ void rdy_scheduled_io_cancel_all(struct rdy_scheduled_io *io, int result) RDY_UN
     (void)wake_with(io, RDY_READY_ALL, result, &wakes);
 }
 
-int rdy_scheduled_io_wait_for(struct rdy_scheduled_io *io, enum rdy_direction direction,
-                              uint32_t mask, const struct rdy_waker *waker, struct rdy_event *event)
+RDY_HOT int rdy_scheduled_io_wait_for(struct rdy_scheduled_io *io, enum rdy_direction direction,
+                                      uint32_t mask, const struct rdy_waker *waker,
+                                      struct rdy_event *event)
 {
     uint64_t word;
     bool is_ready;
@@ -218,8 +219,8 @@ int rdy_scheduled_io_wait_for(struct rdy_scheduled_io *io, enum rdy_direction di
     return 0;
 }
 
-int rdy_scheduled_io_wait_in_slot(struct rdy_scheduled_io *io, enum rdy_direction direction,
-                                  const struct rdy_waker *waker, struct rdy_event *event)
+RDY_HOT int rdy_scheduled_io_wait_in_slot(struct rdy_scheduled_io *io, enum rdy_direction direction,
+                                          const struct rdy_waker *waker, struct rdy_event *event)
 {
     uint32_t mask = direction == RDY_DIRECTION_READ ? RDY_READABLE | RDY_READ_CLOSED
                                                     : RDY_WRITABLE | RDY_WRITE_CLOSED;

@@ -42,7 +42,7 @@ void rdy_shutdown_by(struct rdy_runtime *runtime, uint64_t by_ns)
     rdy_driver_unpark(runtime->driver);
 }
 
-bool rdy_runtime_is_shutting_down(const struct rdy_runtime *runtime)
+RDY_HOT bool rdy_runtime_is_shutting_down(const struct rdy_runtime *runtime)
 {
     return rdy_a32_load_acquire(&runtime->shared.has_shut) != 0;
 }
@@ -156,7 +156,7 @@ void rdy_runtime_set_context(struct rdy_runtime *runtime, void *context)
     runtime->context = context;
 }
 
-void *rdy_runtime_context(const struct rdy_runtime *runtime)
+RDY_HOT void *rdy_runtime_context(const struct rdy_runtime *runtime)
 {
     return runtime->context;
 }

@@ -370,7 +370,7 @@ static struct rdy_slab_head *slab_look(const struct rdy_slab *slab, uint32_t slo
  * Relaxed suffices for the generation: whoever holds a live item's token got it, in whatever way it
  * came, from the thread that took the item; and no stale token matches what it may see instead.
  */
-void *rdy_slab_find(const struct rdy_slab *slab, uint64_t token)
+RDY_HOT void *rdy_slab_find(const struct rdy_slab *slab, uint64_t token)
 {
     uint32_t generation = (uint32_t)token;
     struct rdy_slab_head *head = slab_look(slab, (uint32_t)(token >> 32));
@@ -380,7 +380,7 @@ void *rdy_slab_find(const struct rdy_slab *slab, uint64_t token)
     return rdy_a32_load_relaxed(&head->generation) == generation ? head : NULL;
 }
 
-void rdy_slab_prefetch(const struct rdy_slab *slab, uint64_t token)
+RDY_HOT void rdy_slab_prefetch(const struct rdy_slab *slab, uint64_t token)
 {
     const char *item = (const char *)slab_look(slab, (uint32_t)(token >> 32));
 

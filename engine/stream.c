@@ -82,8 +82,8 @@ int rdy_stream_from_fd(struct rdy_stream *stream, struct rdy_runtime *runtime, i
 }
 
 /* The second look is for PRIORITY, which a poll slot does not report. */
-int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task, enum rdy_direction direction,
-                    struct rdy_event *event)
+RDY_HOT int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task,
+                            enum rdy_direction direction, struct rdy_event *event)
 {
     struct rdy_waker waker = rdy_task_waker(task);
     int rc = rdy_task_pay_error(task, rdy_poll_readiness(&stream->reg, direction, &waker, event));
@@ -93,8 +93,8 @@ int rdy_stream_park(struct rdy_stream *stream, struct rdy_task *task, enum rdy_d
     return rc;
 }
 
-ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, void *buf,
-                             size_t buf_len)
+RDY_HOT ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, void *buf,
+                                     size_t buf_len)
 {
     struct rdy_stream_span span = {.data = buf, .len = buf_len};
 
@@ -107,8 +107,8 @@ ssize_t rdy_stream_poll_read(struct rdy_stream *stream, struct rdy_task *task, v
     return rdy_stream_read_with(stream, task, rdy_stream_try_recv, &span, buf_len);
 }
 
-ssize_t rdy_stream_poll_write(struct rdy_stream *stream, struct rdy_task *task, const void *data,
-                              size_t data_len)
+RDY_HOT ssize_t rdy_stream_poll_write(struct rdy_stream *stream, struct rdy_task *task,
+                                      const void *data, size_t data_len)
 {
     struct rdy_stream_span span = rdy_stream_span_of(data, data_len);
 

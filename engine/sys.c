@@ -154,7 +154,7 @@ __attribute__((constructor)) static void thread_id_watch_forks(void)
     thread_id_may_be_known = pthread_atfork(NULL, NULL, thread_id_forget) == 0;
 }
 
-uint64_t rdy_sys_thread_id(void)
+RDY_HOT uint64_t rdy_sys_thread_id(void)
 {
     uint64_t id = thread_id_known;
 
@@ -267,7 +267,7 @@ int rdy_sys_shutdown(int fd, int how)
     return (int)rdy_sys_end(before, rdy_sys_try(shutdown(fd, how)));
 }
 
-ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
+RDY_HOT ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
 {
     int before = errno;
     ssize_t result;
@@ -282,7 +282,7 @@ ssize_t rdy_sys_recv(int fd, void *buf, size_t len)
  * A peer that has gone is -EPIPE and never a signal. EINPROGRESS is the first send on a socket with
  * TCP_FASTOPEN_CONNECT whose SYN had to go without data: like EAGAIN, the socket says when to try.
  */
-ssize_t rdy_sys_send(int fd, const void *data, size_t len)
+RDY_HOT ssize_t rdy_sys_send(int fd, const void *data, size_t len)
 {
     int before = errno;
     ssize_t result;

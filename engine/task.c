@@ -111,7 +111,7 @@ static void wake_from_elsewhere(struct rdy_runtime *runtime, struct rdy_task *ta
  * between the look at the generation and the change of the state get a wake for nothing: a poll too
  * many, which every poll function has to bear.
  */
-static void task_wake(void *arg, uint64_t data)
+static RDY_HOT void task_wake(void *arg, uint64_t data)
 {
     struct rdy_task *task = arg;
     struct rdy_runtime *runtime = task->runtime;
@@ -125,7 +125,7 @@ static void task_wake(void *arg, uint64_t data)
         wake_from_elsewhere(runtime, task);
 }
 
-struct rdy_waker rdy_task_waker(struct rdy_task *task)
+RDY_HOT struct rdy_waker rdy_task_waker(struct rdy_task *task)
 {
     return (struct rdy_waker){
         .fn = task_wake,
@@ -142,7 +142,7 @@ struct rdy_task_id rdy_task_get_id(const struct rdy_task *task)
     };
 }
 
-struct rdy_runtime *rdy_task_runtime(const struct rdy_task *task)
+RDY_HOT struct rdy_runtime *rdy_task_runtime(const struct rdy_task *task)
 {
     return task->runtime;
 }
@@ -397,7 +397,7 @@ static void task_park(struct rdy_runtime *runtime, struct rdy_task *task)
     rdy_a64_bump(&runtime->count.local_wakes, 1);
 }
 
-struct rdy_task *rdy_task_next(struct rdy_runtime *runtime)
+RDY_HOT struct rdy_task *rdy_task_next(struct rdy_runtime *runtime)
 {
     struct rdy_task *task = runtime->next;
 
@@ -456,7 +456,7 @@ static void task_poll(struct rdy_runtime *runtime, struct rdy_task *task)
     header_keep(runtime, task);
 }
 
-void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
+RDY_HOT void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
 {
     if (rdy_unlikely(task->flags & RDY_TASK_GONE)) {
         task_reap(runtime, task);
@@ -468,7 +468,7 @@ void rdy_task_run(struct rdy_runtime *runtime, struct rdy_task *task)
         rdy_poll_time_lap(runtime);
 }
 
-void rdy_task_drain_inbox(struct rdy_runtime *runtime)
+RDY_HOT void rdy_task_drain_inbox(struct rdy_runtime *runtime)
 {
     struct rdy_task_queue woken = {0};
     struct rdy_task *task;

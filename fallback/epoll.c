@@ -123,8 +123,8 @@ static int epoll_await(struct epoll *epoll, int64_t timeout_ns, int events_max)
         epoll_wait(epoll->epoll_fd, epoll->events, events_max, milliseconds_of(timeout_ns)));
 }
 
-static int epoll_wait_facts(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
-                            uint32_t facts_max)
+static RDY_HOT int epoll_wait_facts(struct rdy_backend *backend, int64_t timeout_ns,
+                                    struct rdy_fact *facts, uint32_t facts_max)
 {
     struct epoll *epoll = epoll_of(backend);
     uint32_t events_max = facts_max < epoll->events_max ? facts_max : epoll->events_max;

@@ -77,7 +77,7 @@ void rdy_uring_free_buffers(struct uring *uring)
     uring->buffers = (struct rdy_uring_buffers){0};
 }
 
-void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer)
+RDY_HOT void rdy_uring_refill(struct rdy_backend *backend, uint32_t buffer)
 {
     struct rdy_uring_buffers *buffers = &uring_of(backend)->buffers;
 
@@ -143,7 +143,7 @@ static bool may_move(struct uring *uring)
     return buffers->can_move;
 }
 
-void rdy_uring_show_refills(struct uring *uring)
+RDY_HOT void rdy_uring_show_refills(struct uring *uring)
 {
     struct rdy_uring_buffers *buffers = &uring->buffers;
 

@@ -45,7 +45,7 @@ int rdy_uring_accept(struct rdy_backend *backend, int fd, uint64_t token)
     return 0;
 }
 
-int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *send)
+RDY_HOT int rdy_uring_send(struct rdy_backend *backend, const struct rdy_backend_send *send)
 {
     struct io_uring_sqe *sqe = rdy_ring_sqe(&uring_of(backend)->ring);
     const struct iovec *pieces = send->message->msg_iov;
@@ -86,8 +86,8 @@ int rdy_uring_close_file(struct rdy_backend *backend, int fd)
     return !uring->is_dead && rdy_ring_close_file(&uring->ring, fd) ? 0 : -EBUSY;
 }
 
-void rdy_uring_take_operation(const struct io_uring_cqe *cqe, bool is_overflow,
-                              struct rdy_fact *fact)
+RDY_HOT void rdy_uring_take_operation(const struct io_uring_cqe *cqe, bool is_overflow,
+                                      struct rdy_fact *fact)
 {
     bool is_last = !(cqe->flags & IORING_CQE_F_MORE);
 

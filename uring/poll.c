@@ -143,7 +143,7 @@ static int uring_take(struct uring *uring, uint32_t position, struct rdy_fact *f
  * only ours take no fact's place: before 5.17 each cancel answers, and a shutdown that heard
  * answers only would take the kernel to be done with the rest.
  */
-static int uring_reap(struct uring *uring, struct rdy_fact *facts, uint32_t facts_max)
+static RDY_HOT int uring_reap(struct uring *uring, struct rdy_fact *facts, uint32_t facts_max)
 {
     uint32_t ready = rdy_ring_ready(&uring->ring);
     uint32_t taken;
@@ -201,8 +201,8 @@ static uint32_t uring_wanted(const struct uring *uring, uint32_t facts_max)
     return wanted > 0 ? wanted : 1;
 }
 
-static int uring_wait(struct rdy_backend *backend, int64_t timeout_ns, struct rdy_fact *facts,
-                      uint32_t facts_max)
+static RDY_HOT int uring_wait(struct rdy_backend *backend, int64_t timeout_ns,
+                              struct rdy_fact *facts, uint32_t facts_max)
 {
     struct uring *uring = uring_of(backend);
     int rc;

@@ -71,8 +71,8 @@ struct ring_wait {
 
 static const struct ring_wait wait_for_none = {.count = 0};
 
-static int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags,
-                      const struct ring_wait *wait)
+static RDY_HOT int ring_enter(struct rdy_ring *ring, uint32_t submit, uint32_t flags,
+                              const struct ring_wait *wait)
 {
     struct __kernel_timespec ts;
     struct rdy_getevents_arg arg = {.min_wait_usec = wait->batch_us};
@@ -112,7 +112,7 @@ static void ring_submit(struct rdy_ring *ring)
     }
 }
 
-struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring)
+RDY_HOT struct io_uring_sqe *rdy_ring_sqe(struct rdy_ring *ring)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
 
@@ -191,7 +191,7 @@ static void ring_take_rest(struct rdy_ring *ring, uint32_t before, uint32_t want
     }
 }
 
-int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
+RDY_HOT int rdy_ring_wait(struct rdy_ring *ring, int64_t timeout_ns, uint32_t wanted)
 {
     uint32_t before = rdy_ring_ready(ring);
     struct ring_wait retry;

@@ -22,6 +22,7 @@ import contextlib
 import random
 import statistics
 import sys
+import time
 
 sys.dont_write_bytecode = True
 import compare  # noqa: E402
@@ -30,6 +31,7 @@ import harness  # noqa: E402
 ARMS = "raw-epoll,raw-uring,rdy-completion"
 DRAWS = 1000
 TRIES_MAX = 5
+CLOSE_S = 10
 
 
 class Load:
@@ -41,8 +43,18 @@ class Load:
         self.duration = f"{options.slice}ms"
 
 
+def await_idle(server):
+    """Until it has closed what the last slice has left: then its descriptors can be counted."""
+    give_up_s = time.monotonic() + CLOSE_S
+    while harness.descriptors_of(server.pid) > server.fds_idle:
+        if time.monotonic() > give_up_s:
+            raise harness.Failure(f"{server.arm.name} kept connections open for {CLOSE_S} s")
+        time.sleep(compare.POLL_S)
+
+
 def measure(load, server, cell):
     """Microseconds of the server's processor time for a request."""
+    await_idle(server)
     summary, window = compare.run_load(load, server, cell)
     ran_s = (window.last.cpu_ns - window.first.cpu_ns) / 1e9
     share = ran_s / (window.last.time_s - window.first.time_s)
@@ -75,6 +87,8 @@ def run_rounds(options, servers, cell):
 def run_cell(options, arms, cell):
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(harness.Server(arm, options.server_cpu)) for arm in arms]
+        for server in servers:
+            server.fds_idle = harness.descriptors_of(server.pid)
         rounds = run_rounds(options, servers, cell)
         for server in servers:
             server.stop()

@@ -149,7 +149,8 @@ def run_load(options, server, cell, counter=None):
         out, err = child.communicate()
     summary = harness.last_json(out)
     if child.returncode != 0 or summary is None:
-        raise harness.Failure(f"rdy load ended with {child.returncode}: {err.strip()}")
+        why = f"rdy load ended with {child.returncode}: {err.strip()}"
+        raise harness.Failure(f"{server.arm.name}: {why}")
     if window.is_empty():
         raise harness.Disturbed("all connections were open at one moment at most")
     errors = {what: count for what, count in summary["errors"].items() if count}

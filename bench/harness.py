@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What compare.py, idle.py and latency.py share: a pinned server that is watched, the machine, the
-results.
+"""What compare.py, idle.py, latency.py and slices.py share: a pinned server that is watched, the
+machine, the results.
 
 A server's figures come from outside where they can: processor time and scheduling from
 /proc/PID/task/*/schedstat (nanoseconds, all threads), memory from /proc/PID/status. From its own
@@ -201,9 +201,9 @@ class Server:
         self.line = self._first_line()
         words = self.line.split()
         if len(words) < 3 or words[:2] != ["listening", "on"]:
-            raise Failure(f"{arm.name} said '{self.line}' instead of where it listens")
+            self._give_up(f"said '{self.line}' instead of where it listens")
         if f"backend={arm.backend}" not in words:
-            raise Failure(f"{arm.name} runs on another backend: '{self.line}'")
+            self._give_up(f"runs on another backend: '{self.line}'")
         self.address = words[2]
         self.port = int(words[2].rsplit(":", 1)[1])
 
@@ -215,10 +215,14 @@ class Server:
             self.child.kill()
         self.child.communicate()
 
+    def _give_up(self, why):
+        self.child.kill()
+        self.child.communicate()
+        raise Failure(f"{self.arm.name} {why}")
+
     def _first_line(self):
         if not select.select([self.child.stdout], [], [], START_S)[0]:
-            self.child.kill()
-            raise Failure(f"{self.arm.name} did not say where it listens within {START_S} s")
+            self._give_up(f"did not say where it listens within {START_S} s")
         line = self.child.stdout.readline().decode().strip()
         if not line:
             why = self.child.communicate()[1].decode().strip()
@@ -343,7 +347,8 @@ class Report:
 
 
 def run_script(main):
-    """A script's whole life; what did not run as it should is one line."""
+    """A script's whole life; what did not run as it should is one line. Servers end with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         sys.exit(main())
     except Failure as failure:
@@ -358,7 +363,7 @@ def add_common(parser, name):
     build = os.path.join(ROOT, "build")
     parser.add_argument("--build", type=os.path.abspath, default=build, help="the build folder")
     parser.add_argument("--name", default=name, help="of the result files")
-    parser.add_argument("--arms", default="", help="names, comma between; default: no variants")
+    parser.add_argument("--arms", default="", help="names, comma between; else those that matter")
     parser.add_argument("--server-cpu", type=int, default=min(os.sched_getaffinity(0)))
     parser.add_argument("--load-cpu", type=int, default=last)
     parser.add_argument("--results", default=os.path.join(ROOT, "bench", "results"))

@@ -40,7 +40,7 @@ class Load:
     def __init__(self, options):
         self.build, self.load_cpu = options.build, options.load_cpu
         self.load_backend = options.load_backend
-        self.duration = f"{options.slice}ms"
+        self.duration, self.slice_s = f"{options.slice}ms", options.slice / 1e3
 
 
 def await_idle(server):
@@ -57,8 +57,10 @@ def measure(load, server, cell):
     await_idle(server)
     summary, window = compare.run_load(load, server, cell)
     ran_s = (window.last.cpu_ns - window.first.cpu_ns) / 1e9
-    share = ran_s / (window.last.time_s - window.first.time_s)
-    return 1e6 * share / summary["requests_per_second"]
+    seen_s = window.last.time_s - window.first.time_s
+    if seen_s < load.slice_s / 2:
+        raise harness.Disturbed(f"all connections were open for {1e3 * seen_s:.0f} ms only")
+    return 1e6 * (ran_s / seen_s) / summary["requests_per_second"]
 
 
 def measure_again(load, server, cell):
@@ -74,12 +76,16 @@ def measure_again(load, server, cell):
 def run_rounds(options, servers, cell):
     """For each round the figures of all servers. The first round is for warming up."""
     load = Load(options)
+    draw = random.Random(f"{options.seed} {cell}")
     rounds = []
     for number in range(options.rounds + 1):
-        print(f"  {cell}: round {number} of {options.rounds}", file=sys.stderr)
         order = list(enumerate(servers))
-        random.Random(number).shuffle(order)
-        done = {position: measure_again(load, server, cell) for position, server in order}
+        draw.shuffle(order)
+        done = {}
+        for position, server in order:
+            what = f"  {cell}: round {number} of {options.rounds}, {server.arm.name}"
+            print(what, file=sys.stderr)
+            done[position] = measure_again(load, server, cell)
         rounds.append([done[position] for position in range(len(servers))])
     return rounds[1:]
 
@@ -145,6 +151,7 @@ def parse():
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--slice", type=int, default=300, help="milliseconds of an arm and round")
     parser.add_argument("--load-backend", default="epoll", help="of the load; the same for all")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the orders")
     options = parser.parse_args()
     options.cell = options.cell or [compare.Cell(text) for text in compare.CELLS]
     options.arms = options.arms or ARMS
@@ -165,12 +172,15 @@ def main():
     report = harness.begin_cells(options)
     bases = [0] if len(names) < 4 else [0, 1]
     cells = []
-    for cell in options.cell:
-        rounds = run_cell(options, arms, cell)
-        results = list(results_of(names, bases, rounds))
-        report.say(cell_lines(cell, len(rounds), results))
-        cells.append({**cell.record(), "results": results, "cpu_us": rounds})
-    report.save({"cells": cells})
+    try:
+        for cell in options.cell:
+            rounds = run_cell(options, arms, cell)
+            results = list(results_of(names, bases, rounds))
+            report.say(cell_lines(cell, len(rounds), results))
+            cells.append({**cell.record(), "results": results, "cpu_us": rounds})
+    finally:
+        if cells:
+            report.save({"seed": options.seed, "cells": cells})
     return 0
 
 

@@ -153,7 +153,7 @@ static int wait_to_send(struct rdy_stream *stream, struct rdy_task *task, struct
     struct rdy_waker waker = rdy_task_waker(task);
     struct rdy_event event = rdy_ready_event(&stream->reg, RDY_INTEREST_WRITE);
 
-    if (rdy_lane_is_plain(lane) && !rdy_lane_ring_sends(lane))
+    if (rdy_lane_is_plain(lane) && !rdy_lane_is_sending(lane))
         return rdy_poll_readiness(&stream->reg, RDY_DIRECTION_WRITE, &waker, &event);
     lane->flags |= RDY_LANE_WRITER;
     stream->reg.driver->completion->is_impatient = true;

@@ -59,7 +59,7 @@ static void pay(struct rdy_task *task, const struct rdy_buffer_pool *pool, ssize
  */
 static bool is_told_elsewhere(const struct rdy_lane *lane)
 {
-    return rdy_lane_ring_sends(lane) &&
+    return rdy_lane_is_sending(lane) &&
            (rdy_sys_poll_now(lane->io->fd, RDY_EV_OUT) & RDY_EV_HUP) != 0;
 }
 

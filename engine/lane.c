@@ -182,6 +182,8 @@ RDY_HOT int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t 
     completion->is_doubtful = completion->trying.first != NULL;
     if (completion->dirty.first)
         rdy_send_try_all(completion);
+    if (rdy_unlikely(completion->stalled.first != NULL))
+        rdy_plain_resume(completion);
     rdy_plain_flush(completion);
     if (completion->unarmed_count > 0)
         rdy_recv_arm_all(completion);
@@ -193,7 +195,8 @@ RDY_HOT int64_t rdy_completion_begin(struct rdy_completion *completion, int64_t 
     if (completion->trying.first && (completion->is_impatient || completion->unarmed_count > 0))
         timeout_ns = 0;
     /* What a turn left open, the kernel being short of memory, waits for no event of others. */
-    if (completion->is_doubtful && (timeout_ns < 0 || timeout_ns > RETRY_NS))
+    if ((completion->is_doubtful || completion->stalled.first) &&
+        (timeout_ns < 0 || timeout_ns > RETRY_NS))
         timeout_ns = RETRY_NS;
     /* Until all was tried: a try may find no room today, and be silent tomorrow. */
     if (!completion->trying.first && !completion->dirty.first)
@@ -210,7 +213,7 @@ bool rdy_completion_has_work(const struct rdy_completion *completion)
         completion->unarmed_count > 0 && (pool->free_count > 0 || pool->queued_count > 0);
 
     return completion->dirty.first || completion->trying.first || completion->gathered.first ||
-           can_arm;
+           completion->stalled.first || can_arm;
 }
 
 bool rdy_completion_has_news(const struct rdy_driver *driver)
@@ -340,6 +343,7 @@ void rdy_completion_survive(struct rdy_completion *completion)
     completion->dirty = (struct rdy_lane_list){0};
     completion->trying = (struct rdy_lane_list){0};
     completion->gathered = (struct rdy_lane_list){0};
+    completion->stalled = (struct rdy_lane_list){0};
     rdy_buffer_pool_reclaim(&completion->pool);
 }
 
@@ -392,6 +396,8 @@ void rdy_lane_survive(struct rdy_scheduled_io *io, int error)
     lane->send = RDY_SEND_IDLE;
     if (!is_intact)
         rdy_send_fail(completion, lane, -EIO);
+    else if (lane->send_error && lane->unsent.first) /* told by the ring, which then died */
+        rdy_send_fail(completion, lane, lane->send_error);
     /* Who waits for an answer to what may never have gone out would wait for ever. */
     if (!is_intact || is_holed)
         break_off(lane);

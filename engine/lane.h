@@ -14,14 +14,12 @@
  *
  *   recv, accept   IDLE -> ACTIVE -> IDLE (starved, paused, broken off) or ENDED (end, error)
  *   send           IDLE -> QUEUED -> TRYING -> IDLE, or TRYING -> UNFINISHED -> WAITING -> IDLE
- *   send, plain    IDLE -> GATHERED -> IDLE
+ *   send, plain    IDLE -> GATHERED -> IDLE, or GATHERED -> STALLED -> IDLE (want of memory)
  *   connect        QUEUED -> CONNECTING -> IDLE: connected, failed, or left to connect(2)
  *
  * A try is made in the turn after the hand-over, for all that came by then, and says nothing if all
  * went out; a full socket makes it a WAITING one, from copies, so that a peer that does not read
- * never holds a buffer of the pool.
- *
- * All of it belongs to the driver's thread.
+ * never holds a buffer of the pool. All of it belongs to the driver's thread.
  */
 #ifndef RDY_ENGINE_LANE_H
 #define RDY_ENGINE_LANE_H
@@ -47,6 +45,7 @@ enum rdy_send_state {
     RDY_SEND_WAITING,    /* with the backend: a fact will come */
     RDY_SEND_CONNECTING, /* the same, and nothing can be sent before */
     RDY_SEND_GATHERED,   /* sent by a call when the task's poll is over */
+    RDY_SEND_STALLED,    /* the kernel had no memory for the call: in the next turn again */
 };
 
 #define RDY_LANE_WRITER   0x1u /* somebody waits for room, or for the queue's end */
@@ -63,7 +62,7 @@ struct rdy_target;
 
 struct rdy_lane {
     struct rdy_scheduled_io *io; /* NULL: the slot has no lane */
-    struct rdy_lane *next;       /* of the list `dirty`, `trying` or `gathered` */
+    struct rdy_lane *next;       /* of the list `dirty`, `trying`, `gathered` or `stalled` */
     union {
         struct rdy_piece_queue received;
         struct rdy_accepted *accepted; /* of a listener */
@@ -121,6 +120,7 @@ struct rdy_completion {
     struct rdy_lane_list dirty;
     struct rdy_lane_list trying;
     struct rdy_lane_list gathered;
+    struct rdy_lane_list stalled;
     uint64_t *unarmed; /* a ring of slab tokens: entries that want to receive, first come first */
     uint32_t unarmed_first;
     uint32_t unarmed_count;

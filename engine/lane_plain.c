@@ -31,6 +31,20 @@ static RDY_HOT ssize_t send_some(const struct rdy_lane *lane, size_t *asked)
     return rdy_sys_send_message(lane->io->fd, &message);
 }
 
+/* For memory nobody waits in the kernel, and no event tells of it. */
+static void stall(struct rdy_lane *lane, struct rdy_registration *reg, struct rdy_event event)
+{
+    struct rdy_completion *completion = reg->driver->completion;
+
+    if (lane->send != RDY_SEND_IDLE)
+        return; /* is tried again when the task's poll is over */
+    rdy_clear_readiness(reg, event);
+    completion->count.sends_unfinished++;
+    lane->send = RDY_SEND_STALLED;
+    rdy_lane_list_push(&completion->stalled, lane);
+    rdy_driver_call_again(completion->driver);
+}
+
 RDY_HOT void rdy_plain_pump(struct rdy_lane *lane)
 {
     struct rdy_completion *completion = lane->io->driver->completion;
@@ -40,8 +54,8 @@ RDY_HOT void rdy_plain_pump(struct rdy_lane *lane)
         rdy_message_pump(lane);
         return;
     }
-    if (rdy_lane_ring_sends(lane))
-        return; /* it was taken off the ring, which still sends */
+    if (rdy_lane_is_sending(lane))
+        return;
     while (lane->unsent.first) {
         struct rdy_event event = rdy_ready_event(&reg, RDY_INTEREST_WRITE);
         size_t asked;
@@ -51,6 +65,10 @@ RDY_HOT void rdy_plain_pump(struct rdy_lane *lane)
             break;
         completion->count.sends++;
         sent = send_some(lane, &asked);
+        if (rdy_unlikely(sent == -ENOMEM || sent == -ENOBUFS)) {
+            stall(lane, &reg, event);
+            return;
+        }
         if (sent < 0 && sent != -EAGAIN) {
             rdy_send_fail(completion, lane, (int)sent);
             return;
@@ -77,16 +95,36 @@ RDY_HOT void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane
     rdy_driver_call_again(completion->driver);
 }
 
+/* What was handed over or had stalled goes out, if the stream is still one that calls send for. */
+static void send_on(struct rdy_completion *completion, struct rdy_lane *lane)
+{
+    lane->send = RDY_SEND_IDLE;
+    rdy_plain_pump(lane);
+    if (lane->send == RDY_SEND_IDLE && lane->unsent.first && !rdy_lane_is_plain(lane))
+        rdy_send_make_dirty(completion, lane); /* it went back to the ring meanwhile */
+}
+
 RDY_HOT void rdy_plain_send_gathered(struct rdy_completion *completion)
 {
     struct rdy_lane *lane;
 
     while ((lane = rdy_lane_list_pop(&completion->gathered))) {
         rdy_debug(lane->send == RDY_SEND_GATHERED);
-        lane->send = RDY_SEND_IDLE;
-        rdy_plain_pump(lane);
-        if (lane->unsent.first && !rdy_lane_is_plain(lane))
-            rdy_send_make_dirty(completion, lane); /* it went back to the ring meanwhile */
+        send_on(completion, lane);
+        rdy_lane_check_leaving(lane);
+    }
+}
+
+void rdy_plain_resume(struct rdy_completion *completion)
+{
+    struct rdy_lane_list stalled = completion->stalled;
+    struct rdy_lane *lane;
+
+    completion->stalled = (struct rdy_lane_list){0};
+    while ((lane = rdy_lane_list_pop(&stalled))) {
+        rdy_debug(lane->send == RDY_SEND_STALLED);
+        rdy_lane_stamp(lane, RDY_WRITABLE);
+        send_on(completion, lane);
         rdy_lane_check_leaving(lane);
     }
 }

@@ -9,8 +9,9 @@
 #define RDY_FULLNESS_BULK    6u
 #define RDY_FULLNESS_STOPPED 4u
 
-/* A ring has a send of it, or will have: of a stream that was taken off it since. */
-static inline bool rdy_lane_ring_sends(const struct rdy_lane *lane)
+/* A send of it is under way elsewhere, and whoever waits will be told: a ring has one, or will
+ * have, of a stream that was taken off it since; or the kernel had no memory. */
+static inline bool rdy_lane_is_sending(const struct rdy_lane *lane)
 {
     return lane->send != RDY_SEND_IDLE && lane->send != RDY_SEND_GATHERED;
 }
@@ -23,6 +24,9 @@ void rdy_plain_gather(struct rdy_completion *completion, struct rdy_lane *lane);
 
 /* Sends what was gathered. */
 void rdy_plain_send_gathered(struct rdy_completion *completion);
+
+/* Tries again what had stalled. */
+void rdy_plain_resume(struct rdy_completion *completion);
 
 static inline void rdy_plain_flush(struct rdy_completion *completion)
 {

@@ -91,7 +91,7 @@ def lost_seeds(seed):
     yield seed(
         "lost-sends-on", LANE,
         "    if (!is_intact)\n        rdy_send_fail(completion, lane, -EIO);",
-        "    (void)completion;",
+        "    if (!is_intact)\n        (void)completion;",
         ("send_ring_lost",), "what a dead ring may have sent goes out again")
     yield seed(
         "lost-not-salvaged", DISPATCH,

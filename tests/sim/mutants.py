@@ -141,7 +141,7 @@ MUTANTS = [
     Mutant(
         "call sends in bulk what a ring is sending",
         "engine/lane_plain.c",
-        "if (rdy_lane_ring_sends(lane))\n        return;",
+        "if (rdy_lane_is_sending(lane))\n        return;",
         "",
     ),
     Mutant(
@@ -222,9 +222,8 @@ MUTANTS = [
     Mutant(
         "what a kernel without memory left waits for somebody's event",
         "engine/lane.c",
-        "    if (completion->is_doubtful && (timeout_ns < 0 || timeout_ns > RETRY_NS))\n"
-        "        timeout_ns = RETRY_NS;\n",
-        "",
+        "    if ((completion->is_doubtful || completion->stalled.first) &&\n",
+        "    if (completion->stalled.first &&\n",
     ),
     Mutant(
         "reader does not hear of a send that was lost with the ring",

@@ -80,6 +80,7 @@ struct fake_ops {
     bool ends_each;             /* a receive or accept ends after each fact, as after an overflow */
     bool is_doubling;           /* the last fact of a cancelled operation comes twice */
     bool is_withholding;        /* facts of operations wait for fake_let_go() */
+    bool is_salvaged;           /* what is due is told when the wait has failed */
     bool is_deaf;               /* operations make no progress at all */
     int connect_result;  /* connects end with it, when they have begun; 0: as the socket says */
     bool connects_early; /* connects end in success as soon as they have begun */

@@ -140,10 +140,16 @@ void fake_ops_close_files(struct fake *fake)
 
 static uint32_t ops_salvage(struct rdy_backend *backend, struct rdy_fact *facts, uint32_t facts_max)
 {
-    (void)backend;
-    (void)facts;
-    (void)facts_max;
-    return 0;
+    struct fake *fake = fake_of(backend);
+    struct fake_queue *due = &fake->due;
+    uint32_t count = due->count;
+
+    if (!fake->ops_state.is_salvaged)
+        return 0;
+    rdy_assert(count <= facts_max);
+    memcpy(facts, due->fact, count * sizeof(*facts));
+    due->count = 0;
+    return count;
 }
 
 void fake_ops_install(struct rdy_backend_ops *ops)

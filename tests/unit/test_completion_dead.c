@@ -38,6 +38,32 @@ static void send_that_went_out_unheard_is_not_sent_again(void **state)
     assert_int_equal(rig->result, -EIO);
 }
 
+/* The connection is reset, the ring tells it of a send, and dies before that is settled. */
+static void send_of_which_a_dead_ring_had_told_an_error_is_not_sent_again(void **state)
+{
+    struct rig *rig = *state;
+    struct rdy_driver *driver = rdy_runtime_driver(rig->runtime);
+    char back[32];
+
+    rig_connect(rig);
+    assert_int_equal(rdy_stream_start_completion(&rig->stream), 0);
+    rig_turn(rig);
+    rig->held[rig->held_count++] = rig_buf(rig, "once", 4);
+    rig_run(rig, rig_poll_sends_held);
+    assert_int_equal(rdy_stream_unsent(&rig->stream), 4);
+
+    driver->may_move = true;
+    rig->fake->wait_error = -EPERM;
+    ops_of(rig)->is_salvaged = true;
+    fake_push_raw(rig->fake, rdy_scheduled_io_op_token(rig->stream.reg.io, RDY_ABOUT_SEND), 0,
+                  -ECONNRESET, RDY_FACT_LAST);
+    rig_turn(rig);
+    assert_int_equal(driver_stats(rig->runtime).backend_moves, 1);
+    rig_run(rig, rig_poll_flushes);
+    assert_int_equal(rig->result, -ECONNRESET);
+    assert_int_equal(recv(rig->peer, back, sizeof(back), MSG_DONTWAIT), -1);
+}
+
 static void die_at_the_third_look(void *arg)
 {
     struct rig *rig = arg;
@@ -301,6 +327,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         ON_FAKE_ONLY(send_that_went_out_unheard_is_not_sent_again),
+        ON_FAKE_ONLY(send_of_which_a_dead_ring_had_told_an_error_is_not_sent_again),
         ON_FAKE_ONLY(send_that_a_spin_has_submitted_is_not_sent_again),
         ON_FAKE_ONLY(wait_for_the_end_that_was_woken_for_nothing_goes_on),
         ON_FAKE_ONLY(stream_ends_of_which_a_dead_ring_has_lost_bytes),

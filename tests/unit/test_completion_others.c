@@ -3,6 +3,7 @@
  * The other calls on a stream in completion mode: none takes or sends bytes out of their order, and
  * none waits for what would never come.
  */
+#include "engine/sys.h"
 #include "tests/support/fork.h"
 #include "tests/support/rig.h"
 
@@ -300,6 +301,74 @@ static int poll_sends_held(struct rdy_task *task, void *self)
     return 0;
 }
 
+/* Where the engine makes the calls the next one is the send, when this poll is over. */
+static int poll_sends_short_of_memory(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    (void)poll_sends_held(task, self);
+    if (rig->kind == RIG_EPOLL)
+        (void)rdy_sys_fail_nth(1, ENOBUFS);
+    return 0;
+}
+
+/* No event tells that there is memory, and nobody may be waiting. */
+static void send_for_which_there_was_no_memory_goes_out(void **state)
+{
+    struct rig *rig = *state;
+
+    rig_connect(rig);
+    rig_hold(rig, (const unsigned char *)"later", 5);
+    rig_run(rig, poll_sends_short_of_memory);
+    (void)rdy_sys_fail_nth(0, 0);
+    assert_int_equal(rig->result, 0);
+    if (rig->kind == RIG_EPOLL)
+        assert_int_equal(rdy_stream_unsent(&rig->stream), 5);
+    assert_int_equal(rig_stats(rig).sends_unfinished, rig->kind == RIG_EPOLL);
+    for (int i = 0; i < 100 && rdy_stream_unsent(&rig->stream) > 0; i++)
+        rig_turn(rig);
+    assert_int_equal(recv(rig->peer, rig->bytes, 10, MSG_DONTWAIT), 5);
+    assert_memory_equal(rig->bytes, "later", 5);
+}
+
+static int poll_sends_another(struct rdy_task *task, void *self)
+{
+    struct rig *rig = rig_of(self);
+
+    rig->step++;
+    rig->result = rdy_stream_poll_send(&rig->stream, task, &rig->held[1]);
+    return rig->result == RDY_PENDING ? RDY_PENDING : 0;
+}
+
+/* It sleeps until what is in front of it has gone out. */
+static void sender_behind_want_of_memory_waits_for_room(void **state)
+{
+    static unsigned char bytes[70000]; /* more than may be unsent */
+    struct rig *rig = *state;
+    size_t heard = 0;
+
+    rig_connect(rig);
+    pattern_fill(bytes, sizeof(bytes), 0);
+    rig_hold(rig, bytes, sizeof(bytes));
+    rig->held[1] = rig_buf(rig, "behind", 6);
+    (void)spawn_test(rig->runtime, poll_sends_short_of_memory, NULL, rig);
+    (void)spawn_test(rig->runtime, poll_sends_another, NULL, rig);
+    assert_int_equal(rdy_runtime_run(rig->runtime), 0);
+    (void)rdy_sys_fail_nth(0, 0);
+    assert_int_equal(rig->result, 0);
+    assert_in_range(rig->step, 2, 5);
+    for (int i = 0; i < 1000 && heard < sizeof(bytes) + 6; i++) {
+        ssize_t count =
+            recv(rig->peer, rig->bytes + heard, sizeof(rig->bytes) - heard, MSG_DONTWAIT);
+
+        heard += count > 0 ? (size_t)count : 0;
+        rig_turn(rig);
+    }
+    assert_int_equal(heard, sizeof(bytes) + 6);
+    assert_memory_equal(rig->bytes, bytes, sizeof(bytes));
+    assert_memory_equal(rig->bytes + sizeof(bytes), "behind", 6);
+}
+
 /* A receive, received bytes and a send that waits for the peer, all of them the parent's. */
 static void child_of_a_fork_lets_go_of_its_copies_only(void **state)
 {
@@ -419,6 +488,8 @@ int main(void)
         ON_THREE(write_begun_before_goes_on),
         ON_THREE(copy_that_would_splice_copies),
         ON_THREE(copies_answer_when_the_kernel_has_all),
+        ON_THREE(send_for_which_there_was_no_memory_goes_out),
+        ON_THREE(sender_behind_want_of_memory_waits_for_room),
         ON_REAL(child_of_a_fork_lets_go_of_its_copies_only),
     };
 

@@ -11,10 +11,12 @@
 #include <rdy/base.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command *const commands[] = {
     &info_command,
@@ -83,18 +85,34 @@ static int run(int argc, char **argv)
     return run_command(argc, argv);
 }
 
+/*
+ * Why not all of the output has arrived; NULL if it has, or nobody reads it. Of a write that failed
+ * earlier, as it does without a buffer, only the fact is known.
+ */
+static const char *output_error(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+
+    errno = 0;
+    if (fflush(stdout) != 0)
+        return errno == EPIPE ? NULL : strerror(errno);
+    if (!ferror(stdout) || (poll(&out, 1, 0) == 1 && (out.revents & POLLERR)))
+        return NULL;
+    return "a write failed";
+}
+
 int main(int argc, char **argv)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
+    const char *error;
     int status;
 
     (void)sigaction(SIGPIPE, &ignore, NULL);
     (void)system_files_max();
     status = run(argc, argv);
-    errno = 0;
-    if (fflush(stdout) != 0 && errno != EPIPE) {
-        (void)fprintf(stderr, "rdy: cannot write the output: %s\n", strerror(errno));
-        return STATUS_FAILED;
-    }
-    return status;
+    error = output_error();
+    if (!error)
+        return status;
+    (void)fprintf(stderr, "rdy: cannot write the output: %s\n", error);
+    return STATUS_FAILED;
 }

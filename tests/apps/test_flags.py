@@ -10,6 +10,12 @@ from command import RDY, run
 LOAD = ("load", "--connect", "127.0.0.1:1", "--connections", "1", "--size", "1", "--duration", "1")
 
 
+def without_link_order():
+    """For stdbuf, whose library stands before a sanitizer's."""
+    options = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+    return {**os.environ, "ASAN_OPTIONS": options.lstrip(":")}
+
+
 class BadInput(unittest.TestCase):
     def refused(self, *args, names):
         result = run(*args)
@@ -168,6 +174,24 @@ class Output(unittest.TestCase):
                                      timeout=30, check=False)
         self.assertEqual(process.returncode, 1)
         self.assertIn("No space left", process.stderr)
+
+    def test_a_full_disk_is_one_without_a_buffer_too(self):
+        environment = without_link_order()
+        with open("/dev/full", "w", encoding="ascii") as full:
+            process = subprocess.run(["stdbuf", "-o0", RDY, "info"], stdout=full, text=True,
+                                     stderr=subprocess.PIPE, timeout=30, check=False,
+                                     env=environment)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("cannot write the output", process.stderr)
+
+    def test_a_reader_that_went_away_is_none_without_a_buffer_either(self):
+        environment = without_link_order()
+        process = subprocess.Popen(["stdbuf", "-o0", RDY, "info"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=environment)
+        process.stdout.close()
+        complaint = process.stderr.read()
+        process.stderr.close()
+        self.assertEqual((process.wait(timeout=30), complaint), (0, b""))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,21 @@ def find_all(build):
     return found
 
 
+def look_again(found, known, build):
+    """
+    clang-tidy 14 now and then tells of what is not there (an unterminated va_list in a file without
+    any), and does not the next time: what is not known is a finding if it is found twice.
+    """
+    unknown = [key for key in found if key[0] == "clang-tidy" and found[key] > known[key]]
+    again = {path: collections.Counter(tidy(path, build)) for path in {key[1] for key in unknown}}
+    for key in unknown:
+        count = again[key[1]][key]
+        if count < found[key]:
+            print(f"findings: {' '.join(key)}: {found[key]}, and {count} when asked again")
+            found[key] = count
+    return +found
+
+
 def read_known():
     known = collections.Counter()
     with open(KNOWN, encoding="utf-8") as file:
@@ -96,7 +111,8 @@ def main():
     unknown = [path for path in sources() if path not in compiled]
     if unknown:
         sys.exit(f"findings: {build} does not compile {unknown[0]}")
-    found, known = find_all(build), read_known()
+    known = read_known()
+    found = look_again(find_all(build), known, build)
     for key, count in sorted(found.items()):
         if count > known[key]:
             print(f"findings: {' '.join(key)}: {count}, known are {known[key]}")

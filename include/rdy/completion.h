@@ -103,7 +103,7 @@ struct rdy_completion_stats {
     uint64_t recv_starved;     /* receives that ended for want of buffers (and were begun again) */
     uint64_t recv_pauses;      /* receives ended because their stream's queue was full */
     uint64_t sends;            /* send operations begun, one for several buffers perhaps */
-    uint64_t sends_unfinished; /* those that met a full socket */
+    uint64_t sends_unfinished; /* those that met a full socket, or want of memory */
     uint64_t send_bytes;
     uint64_t bulks;         /* times a stream that brings much was taken off the ring */
     uint64_t calls;         /* receives and sends of streams that the engine made by itself */
